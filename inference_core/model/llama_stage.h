@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "inference_core/model/stage.h"
+
+namespace yangtuo {
+
+enum class WeightType { kAuto, kF32, kBF16 };  // auto: bf16 where the CPU multiplies it, else f32
+
+// Which part of a model to load, and how much to hold.
+struct StageOptions {
+  std::filesystem::path model;  // HF folder
+  std::int32_t first_layer = 0;
+  std::int32_t last_layer = -1;  // one past the last; -1: all of the model
+  WeightType weight_type = WeightType::kAuto;
+  std::int32_t context_tokens = 0;  // 0: the model's
+  std::int32_t kv_blocks = 0;       // 0: as many as `kv_memory_bytes` holds for these layers
+  std::int64_t kv_memory_bytes = std::int64_t{1} << 30;
+  std::int32_t max_step_tokens = 512;
+  std::int32_t threads = 0;  // compute threads; 0: one per usable core
+};
+
+constexpr std::int32_t kKvBlockSize = 32;
+
+// Loads layers [first_layer, last_layer) and builds their stage. When the last layer is not the
+// model's last, `next` runs the rest (its info must continue at last_layer with the same digest and
+// numerics: FAILED_PRECONDITION otherwise, naming both); when it is, `next` must be null. Only the
+// tensors of the range are read: embeddings at the first layer, final norm and head at the last (a
+// tied head: the embedding again). Errors name file and tensor.
+absl::StatusOr<std::unique_ptr<Stage>> LoadLlamaStage(const StageOptions& options,
+                                                      std::unique_ptr<Stage> next);
+
+// Splits `layers` into `shards` nearly equal ranges; the earlier ones take the remainder, the last
+// one (which also has the head) never more than the others.
+struct LayerRange {
+  std::int32_t first = 0;
+  std::int32_t last = 0;
+};
+absl::StatusOr<LayerRange> ShardLayers(std::int32_t layers, std::int32_t shard,
+                                       std::int32_t shards);
+
+}  // namespace yangtuo
