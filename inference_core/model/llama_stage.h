@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "inference_core/formats/hf_config.h"
 #include "inference_core/model/stage.h"
 
 namespace yangtuo {
@@ -24,6 +25,16 @@ struct StageOptions {
   std::int32_t max_step_tokens = 512;
   std::int32_t threads = 0;  // compute threads; 0: one per usable core
 };
+
+// What a model is before it is loaded; shards compare it when they shake hands.
+struct ModelIdentity {
+  LlamaConfig config;
+  std::string digest;       // content digest, hexadecimal
+  std::string numerics;     // as in StageInfo
+  std::string weight_type;  // "f32" or "bf16", the choice that kAuto made
+};
+
+absl::StatusOr<ModelIdentity> IdentifyModel(const StageOptions& options);
 
 constexpr std::int32_t kKvBlockSize = 32;
 
