@@ -13,8 +13,9 @@ import unittest
 import grpc
 from cluster import (BINARIES, POEM_ALPACA, Answer, Cluster, ask, error_info, generate_request,
                      generation_pb2, wait_for)
+from models import slow_model
 
-LONG = {"max_new_tokens": 400, "ignore_eos": True}
+LONG = {"max_new_tokens": 250, "ignore_eos": True}
 
 
 def refuse(test, call, code):
@@ -29,7 +30,7 @@ def refuse(test, call, code):
 
 class RequestFaultsTest(unittest.TestCase):
     def setUp(self):
-        self.cluster = self.enterContext(Cluster(shards=2))
+        self.cluster = self.enterContext(Cluster(slow_model(), shards=2))
         self.stub = self.enterContext(self.cluster.stub())
         self.addCleanup(self.still_answers)
 
@@ -53,21 +54,21 @@ class RequestFaultsTest(unittest.TestCase):
         self.cluster.assert_nothing_held(limit=3)
 
     def test_prompt_that_is_too_long_is_refused_with_the_numbers(self):
-        error = refuse(self, lambda: self.stub.Generate(generate_request([1] + [300] * 600), timeout=20),
+        error = refuse(self, lambda: self.stub.Generate(generate_request([1] + [300] * 2600), timeout=20),
                        grpc.StatusCode.INVALID_ARGUMENT)
         reason, metadata, _, _ = error_info(error)
         self.assertEqual(reason, "CONTEXT_LENGTH_EXCEEDED")
-        self.assertIn("512", error.details())
-        self.assertIn("601", error.details())
-        error = refuse(self, lambda: self.stub.Generate(generate_request([1, 300], max_new_tokens=600), timeout=20),
+        self.assertIn("2048", error.details())
+        self.assertIn("2601", error.details())
+        error = refuse(self, lambda: self.stub.Generate(generate_request([1, 300], max_new_tokens=3000), timeout=20),
                        grpc.StatusCode.INVALID_ARGUMENT)
-        self.assertIn("512", error.details())
+        self.assertIn("2048", error.details())
 
     def test_unknown_model_is_not_found_and_the_known_are_named(self):
         error = refuse(self, lambda: self.stub.Generate(generate_request("x", model="gpt-5"), timeout=20),
                        grpc.StatusCode.NOT_FOUND)
         self.assertIn("gpt-5", error.details())
-        self.assertIn(POEM_ALPACA.name, error.details())
+        self.assertIn("slow", error.details())
         self.assertTrue(error_info(error)[0])
 
     def test_malformed_requests_name_the_field(self):
@@ -109,7 +110,7 @@ class RequestFaultsTest(unittest.TestCase):
 
 class LostProcessTest(unittest.TestCase):
     def test_killed_worker_is_unavailable_at_once_and_back_after_a_restart(self):
-        with Cluster() as cluster, cluster.stub() as stub:
+        with Cluster(slow_model()) as cluster, cluster.stub() as stub:
             stream = stub.Generate(generate_request([1, 300], n=4, **LONG), timeout=60)
             next(stream)
             worker = cluster.leaders()[0]
@@ -119,7 +120,7 @@ class LostProcessTest(unittest.TestCase):
             error = refuse(self, lambda: stub.Generate(generate_request([1, 300]), timeout=60),
                            grpc.StatusCode.UNAVAILABLE)
             self.assertLess(time.monotonic() - started, 10)
-            self.assertIn(POEM_ALPACA.name, error.details())
+            self.assertIn("slow", error.details())
             wait_for(lambda: cluster.gateway.http("/readyz")[0] == 503, "the gateway is not ready without a worker")
             worker.command[worker.command.index("--listen") + 1] = address
             worker.start().wait_ports()
@@ -129,7 +130,7 @@ class LostProcessTest(unittest.TestCase):
 
     def test_stream_goes_on_without_loss_when_one_of_two_groups_is_killed(self):
         options = {"temperature": 1.0, "seed": 5, **LONG}
-        with Cluster(groups=2) as cluster, cluster.stub() as stub:
+        with Cluster(slow_model(), groups=2) as cluster, cluster.stub() as stub:
             expected = ask(stub, [1, 300], **options)
             stream = stub.Generate(generate_request([1, 300], **options), timeout=120)
             first = [next(stream) for _ in range(4)]
@@ -142,7 +143,7 @@ class LostProcessTest(unittest.TestCase):
 
     def test_killed_shard_comes_back_and_the_stream_goes_on_without_loss(self):
         options = {"temperature": 1.0, "seed": 6, **LONG}
-        with Cluster(shards=2) as cluster, cluster.stub() as stub:
+        with Cluster(slow_model(), shards=2) as cluster, cluster.stub() as stub:
             expected = ask(stub, [1, 301], **options)
             stream = stub.Generate(generate_request([1, 301], **options), timeout=120)
             first = [next(stream) for _ in range(4)]
@@ -158,7 +159,7 @@ class LostProcessTest(unittest.TestCase):
             cluster.assert_nothing_held()
 
     def test_hung_shard_is_found_and_the_group_is_not_ready(self):
-        with Cluster(shards=2, worker=["--recovery-limit", "2s"]) as cluster, cluster.stub() as stub:
+        with Cluster(slow_model(), shards=2, worker=["--recovery-limit", "2s"]) as cluster, cluster.stub() as stub:
             stream = stub.Generate(generate_request([1, 302], **LONG), timeout=60)
             next(stream)
             started = time.monotonic()
@@ -172,7 +173,7 @@ class LostProcessTest(unittest.TestCase):
             cluster.assert_nothing_held()
 
     def test_killed_tokenizer_is_unavailable_and_back_after_a_restart(self):
-        with Cluster() as cluster, cluster.stub() as stub:
+        with Cluster(slow_model()) as cluster, cluster.stub() as stub:
             stream = stub.Generate(generate_request({"chat": "写一首诗。"}, **LONG), timeout=60)
             next(stream)
             tokenizer = cluster.tokenizer
@@ -192,7 +193,7 @@ class LostProcessTest(unittest.TestCase):
 
 class OverloadTest(unittest.TestCase):
     def test_full_queue_is_refused_at_once_with_a_hint_when_to_retry(self):
-        with Cluster(gateway=["--max-requests", "4"]) as cluster, cluster.stub() as stub:
+        with Cluster(slow_model(), gateway=["--max-requests", "4"]) as cluster, cluster.stub() as stub:
             held = [stub.Generate(generate_request([1, 300 + i], **LONG), timeout=60) for i in range(4)]
             for stream in held:
                 next(stream)
@@ -209,7 +210,7 @@ class OverloadTest(unittest.TestCase):
 
     def test_full_worker_queue_is_refused_too(self):
         flags = ["--max-running", "1", "--max-waiting", "1"]
-        with Cluster(worker=flags) as cluster, cluster.stub() as stub:
+        with Cluster(slow_model(), worker=flags) as cluster, cluster.stub() as stub:
             outcomes = []
 
             def one(i):
@@ -223,8 +224,8 @@ class OverloadTest(unittest.TestCase):
             for thread in threads:
                 thread.join()
             self.assertIn(grpc.StatusCode.RESOURCE_EXHAUSTED, outcomes)
-            self.assertIn(400, outcomes)
-            self.assertLessEqual(set(outcomes), {400, grpc.StatusCode.RESOURCE_EXHAUSTED})
+            self.assertIn(250, outcomes)
+            self.assertLessEqual(set(outcomes), {250, grpc.StatusCode.RESOURCE_EXHAUSTED})
             cluster.assert_nothing_held()
 
 

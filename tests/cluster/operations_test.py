@@ -9,11 +9,12 @@ import unittest
 
 import grpc
 from cluster import BINARIES, POEM_ALPACA, Answer, Cluster, Process, ask, generate_request, generation_pb2_grpc, health_pb2, wait_for
+from models import slow_model
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICES = {"gateway": "yangtuo.v1.GenerationService", "tokenizer": "yangtuo.internal.v1.TokenizerService",
             "worker": "yangtuo.internal.v1.InferenceService"}
-LONG = {"max_new_tokens": 300, "ignore_eos": True}
+LONG = {"max_new_tokens": 200, "ignore_eos": True}
 
 
 class OperationsTest(unittest.TestCase):
@@ -80,7 +81,7 @@ class OperationsTest(unittest.TestCase):
 
     def test_drain_finishes_running_streams_and_refuses_new_ones(self):
         for which in ("gateway", "worker"):
-            with self.subTest(which), Cluster() as cluster, cluster.stub() as stub:
+            with self.subTest(which), Cluster(slow_model()) as cluster, cluster.stub() as stub:
                 stream = stub.Generate(generate_request([1, 300], **LONG), timeout=60)
                 first = next(stream)
                 process = cluster.gateway if which == "gateway" else cluster.leaders()[0]
@@ -93,7 +94,7 @@ class OperationsTest(unittest.TestCase):
                 self.assertEqual(codes, [0])
 
     def test_drain_has_a_limit(self):
-        with Cluster(worker=["--drain-limit", "100ms"]) as cluster, cluster.stub() as stub:
+        with Cluster(slow_model(), worker=["--drain-limit", "100ms"]) as cluster, cluster.stub() as stub:
             stream = stub.Generate(generate_request([1, 300], n=8, **LONG), timeout=60)
             next(stream)
             started = time.monotonic()
