@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -21,6 +22,9 @@ struct StoredTensor {
   std::vector<std::int64_t> shape;  // outermost first
   std::span<const std::byte> data;  // row-major, little endian; alignment not guaranteed
   const std::filesystem::path* file = nullptr;  // for messages
+  // The file's name of an element type that DType does not have; `dtype` means nothing then.
+  // TensorFiles::Find never returns such a tensor.
+  std::string unsupported_type;
 };
 
 // The tensors of a safetensors model (https://github.com/huggingface/safetensors, README "Format"):
@@ -28,9 +32,11 @@ struct StoredTensor {
 // nothing is copied. Immutable, thread-safe.
 class TensorFiles {
  public:
-  // `folder` holds model.safetensors.index.json or *.safetensors. Errors: NOT_FOUND (no such
-  // files), DATA_LOSS (malformed; names file, tensor and offset), UNIMPLEMENTED (an element type
-  // that is not F32, F16 or BF16, reported when that tensor is asked for, not before).
+  // `folder` holds model.safetensors, or model.safetensors.index.json and the shards it names, or
+  // any other *.safetensors but adapters; the first of these that is there counts. Errors:
+  // NOT_FOUND (no such files), DATA_LOSS (malformed; names file, tensor and offset), UNIMPLEMENTED
+  // (an element type that is not F32, F16 or BF16, reported when that tensor is asked for, not
+  // before).
   static absl::StatusOr<TensorFiles> Open(const std::filesystem::path& folder);
 
   // NOT_FOUND names the nearest tensor name.
@@ -49,7 +55,9 @@ class TensorFiles {
   std::shared_ptr<const State> state_;
 };
 
-// Checks and lists the tensors of one file's bytes; the part that a fuzzer drives.
+// Checks and lists the tensors of one file's bytes, which with `file` must outlive the result.
+// Sizes, ranges and the format's rule that the tensors cover the data exactly hold for what is
+// returned.
 absl::StatusOr<std::map<std::string, StoredTensor>> ParseSafetensors(
     std::span<const std::byte> bytes, const std::filesystem::path& file);
 
