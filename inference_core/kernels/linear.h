@@ -1,0 +1,98 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "inference_core/tensor/dtype.h"
+#include "inference_core/tensor/tensor_view.h"
+
+namespace yangtuo::kernels {
+
+// What a product multiplies; sums and results are f32 either way. kBF16 rounds activations to bf16.
+enum class MatmulType { kF32, kBF16 };
+
+// How many rows oneDNN may be given at once, so that a row's result is the same bits in every call.
+// oneDNN chooses kernels by row count, and not all of them sum in the same order; FindRowPolicy
+// measures which policy holds on a machine.
+struct RowPolicy {
+  std::int64_t min_rows = 1;  // fewer rows are padded with zeros
+  std::int64_t tile_rows =
+      0;  // 0: any number at once; else always exactly so many, one thread each
+
+  [[nodiscard]] std::string Name() const;  // "any-rows", "2-rows-up", "4-row-tiles"
+  friend bool operator==(const RowPolicy&, const RowPolicy&) = default;
+};
+
+struct MatmulOptions {
+  MatmulType type = MatmulType::kF32;
+  RowPolicy row_policy;
+  int threads = 1;
+};
+
+// Whether the CPU multiplies bf16 itself, within what DNNL_MAX_CPU_ISA allows. (Without, kBF16 is
+// emulated on AVX-512 and refused below it.)
+[[nodiscard]] bool HasFastBf16();
+// The instruction set that oneDNN uses, e.g. "avx512_core_vnni".
+[[nodiscard]] std::string MatmulInstructionSet();
+
+// What the linear layers of a model share: oneDNN's engine, its primitives by shape and row count
+// (a bounded cache: creating one costs 40-400 us, a hit 2 us), and scratch memory.
+//
+// Not thread-safe: one owner runs one product at a time, itself on `threads` threads.
+class MatmulWorkspace {
+ public:
+  // UNIMPLEMENTED when the CPU cannot do `options.type`.
+  static absl::StatusOr<MatmulWorkspace> Create(const MatmulOptions& options);
+
+  MatmulWorkspace(MatmulWorkspace&&) noexcept;
+  MatmulWorkspace& operator=(MatmulWorkspace&&) noexcept;
+  ~MatmulWorkspace();
+
+  [[nodiscard]] const MatmulOptions& options() const;
+  [[nodiscard]] std::int64_t cached_primitives() const;
+
+ private:
+  friend class Linear;
+  struct State;  // keeps oneDNN out of every file that includes this one
+  explicit MatmulWorkspace(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+// A matrix [out, in] as a file stores it: row-major, at any alignment.
+struct StoredMatrix {
+  const std::byte* data = nullptr;
+  DType dtype = DType::kF32;
+  std::int64_t out = 0;
+  std::int64_t in = 0;
+};
+
+// y = x * weight^T, with the weight packed once for the CPU that runs it. Immutable.
+class Linear {
+ public:
+  // Packs `parts`, one below the other (q, k and v become one product), a few rows at a time, so
+  // that no second copy of the whole exists. The parts' memory may go afterwards.
+  static absl::StatusOr<Linear> Pack(std::span<const StoredMatrix> parts,
+                                     MatmulWorkspace& workspace);
+
+  Linear(Linear&&) noexcept;
+  Linear& operator=(Linear&&) noexcept;
+  ~Linear();
+
+  // `x` is [tokens, in], `y` is [tokens, out], `workspace` one with the options of Pack's. A row of
+  // y depends on that row of x only, to the bit, under a row policy that holds here.
+  [[nodiscard]] absl::Status Run(ConstMatrix x, Matrix y, MatmulWorkspace& workspace) const;
+
+  [[nodiscard]] std::int64_t in() const;
+  [[nodiscard]] std::int64_t out() const;
+
+ private:
+  struct State;
+  explicit Linear(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace yangtuo::kernels
