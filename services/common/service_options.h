@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <map>
 #include <string>
 
 #include "inference_core/base/clock.h"
@@ -27,10 +28,13 @@ struct ClientTls {
 
 // What every service has. Flags, environment and file fill it (services/common/config.h).
 struct ServiceOptions {
-  std::string listen = "127.0.0.1:0";        // gRPC "host:port"; port 0: the system chooses
-  std::string admin_listen = "127.0.0.1:0";  // /metrics /livez /readyz
+  std::string listen = "127.0.0.1:0";  // gRPC "host:port"; port 0: the system chooses
+  // /metrics /livez /readyz. Empty: no admin port (for a second RpcServer of one process).
+  std::string admin_listen = "127.0.0.1:0";
   // Written (atomically) once the ports are bound: JSON {"grpc": n, "admin": n, "pid": n}.
   std::string port_file;
+  // More entries of the port file: ports that the process opened before, such as {"http", 8080}.
+  std::map<std::string, int> other_ports;
   ServerTls tls;
   ClientTls peer_tls;
   bool reflection = true;

@@ -1,0 +1,14 @@
+#include "services/common/build_info.h"
+
+namespace yangtuo {
+
+BuildInfo ThisBuild() {
+#if defined(__clang__)
+  constexpr std::string_view kCompiler = "clang " __clang_version__;
+#else
+  constexpr std::string_view kCompiler = "gcc " __VERSION__;
+#endif
+  return {.version = YANGTUO_VERSION, .compiler = kCompiler, .build_type = YANGTUO_BUILD_TYPE};
+}
+
+}  // namespace yangtuo

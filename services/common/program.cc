@@ -1,0 +1,134 @@
+#include "services/common/program.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <iostream>
+#include <signal.h>
+#include <string_view>
+#include <system_error>
+#include <thread>
+#include <unistd.h>
+#include <utility>
+
+#include "grpc/support/log.h"
+#include "inference_core/base/status_macros.h"
+#include "services/common/config.h"
+#include "services/common/log.h"
+#include "services/common/process_metrics.h"
+#include "services/common/rpc_server.h"
+
+namespace yangtuo {
+namespace {
+
+constexpr int kCannotStart = 1;
+
+// gRPC writes its own lines to standard error; as fields of ours they stay parseable.
+void LogFromGrpc(gpr_log_func_args* args) {
+  // What gRPC calls an error is mostly a peer that went away.
+  const LogLevel level = args->severity == GPR_LOG_SEVERITY_DEBUG  ? LogLevel::kDebug
+                         : args->severity == GPR_LOG_SEVERITY_INFO ? LogLevel::kInfo
+                                                                   : LogLevel::kWarning;
+  const std::string_view file(args->file);
+  Log(level, "grpc",
+      {{"message", std::string(args->message)},
+       {"file", std::string(file.substr(file.rfind('/') + 1))},
+       {"line", static_cast<std::int64_t>(args->line)}});
+}
+
+// While it lives, a termination signal ends the process at once.
+class ExitOnTermination {
+ public:
+  ExitOnTermination() : thread_([this] { Watch(); }) {}
+  ~ExitOnTermination() {
+    done_ = true;
+    thread_.join();
+  }
+  ExitOnTermination(const ExitOnTermination&) = delete;
+  ExitOnTermination& operator=(const ExitOnTermination&) = delete;
+
+ private:
+  void Watch() const {
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    const timespec slice{.tv_sec = 0, .tv_nsec = 20'000'000};
+    while (!done_) {
+      const int number = sigtimedwait(&signals, nullptr, &slice);
+      if (number > 0) {
+        Log(LogLevel::kInfo, "stopped while starting", {{"signal", std::int64_t{number}}});
+        // No destructors: other threads are in the middle of loading.
+        _exit(0);
+      }
+    }
+  }
+
+  std::atomic<bool> done_{false};
+  std::thread thread_;
+};
+
+absl::StatusOr<std::unique_ptr<RunningService>> StartGuarded(const ServiceProgram& program,
+                                                             Metrics& metrics) {
+  const ExitOnTermination guard;
+  return program.start(metrics);
+}
+
+int Serve(const ServiceProgram& program) {
+  Metrics metrics;
+  AddProcessMetrics(metrics, program.name);
+  auto service = StartGuarded(program, metrics);
+  if (!service.ok()) {
+    Log(LogLevel::kError, "cannot start", {{"error", std::string(service.status().message())}});
+    return kCannotStart;
+  }
+  const int number = WaitForTermination();
+  Log(LogLevel::kInfo, "draining",
+      {{"signal", std::int64_t{number}}, {"limit_s", ToSeconds(program.options.drain_limit)}});
+  const TimePoint begin = SteadyClock().Now();
+  (*service)->Drain(program.options.drain_limit);
+  service->reset();
+  Log(LogLevel::kInfo, "stopped", {{"drain_s", ToSeconds(SteadyClock().Now() - begin)}});
+  return 0;
+}
+
+}  // namespace
+
+int RunService(const ServiceProgram& program, int argc, char** argv) {
+  BlockTerminationSignals();
+  // A peer that closes its connection must not end the process.
+  signal(SIGPIPE, SIG_IGN);
+  CLI::App app(program.description, program.name);
+  if (program.add_flags) {
+    program.add_flags(app);
+  }
+  AddServiceFlags(app, program.options);
+  const auto check = [&program]() -> absl::Status {
+    YANGTUO_RETURN_IF_ERROR(CheckServiceOptions(program.options));
+    return program.check ? program.check() : absl::OkStatus();
+  };
+  const ParsedCommandLine parsed =
+      ParseCommandLine(app, argc, argv, program.environment_prefix, check);
+  if (!parsed.run) {
+    return parsed.exit_code;
+  }
+  ConfigureLog(program.name, program.options.log_level, program.options.log_format);
+  gpr_set_log_function(LogFromGrpc);
+  return Serve(program);
+}
+
+void EnsureOmpWaitPolicy(char** argv) {
+  constexpr char kVariable[] = "OMP_WAIT_POLICY";
+  if (std::getenv(kVariable) != nullptr) {  // NOLINT(concurrency-mt-unsafe): first thing in main
+    return;
+  }
+  std::error_code error;
+  // The real path, not /proc/self/exe itself: that would be the process's name afterwards.
+  const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", error);
+  setenv(kVariable, "passive", 1);  // NOLINT(concurrency-mt-unsafe)
+  if (!error) {
+    execv(program.c_str(), argv);
+  }
+}
+
+}  // namespace yangtuo
