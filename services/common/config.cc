@@ -133,17 +133,29 @@ absl::Status ReadEnvironmentSettings(const std::string& prefix, CLI::App& app, S
   return absl::OkStatus();
 }
 
+// CLI11 has no empty lists: its conversion empties the variable and then fails.
+void ClearList(CLI::Option& option) {
+  const CLI::MultiOptionPolicy policy = option.get_multi_option_policy();
+  option.multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  try {
+    option.run_callback();
+  } catch (const CLI::ConversionError&) {
+  }
+  option.multi_option_policy(policy);
+}
+
 // Puts a setting where the option's default is, so that a flag on the command line overwrites it.
 absl::Status ApplySetting(CLI::Option& option, const Setting& setting) {
   try {
     option.clear();
-    if (setting.values.empty()) {
-      option.add_result("{}");  // how CLI11 spells an empty list
-    }
     for (const std::string& value : setting.values) {
       option.add_result(IsFlag(option) ? option.get_flag_value(KeyOf(option), value) : value);
     }
-    option.run_callback();
+    if (setting.values.empty()) {
+      ClearList(option);
+    } else {
+      option.run_callback();
+    }
     option.clear();
     option.required(false);
     return absl::OkStatus();
