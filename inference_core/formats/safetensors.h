@@ -24,7 +24,7 @@ struct StoredTensor {
   const std::filesystem::path* file = nullptr;  // for messages
   // The file's name of an element type that DType does not have; `dtype` means nothing then.
   // TensorFiles::Find never returns such a tensor.
-  std::string unsupported_type;
+  std::string unsupported_type = {};
 };
 
 // The tensors of a safetensors model (https://github.com/huggingface/safetensors, README "Format"):

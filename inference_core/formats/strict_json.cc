@@ -106,6 +106,10 @@ class StrictBuilder final : public nlohmann::json_sax<json> {
 }  // namespace
 
 absl::StatusOr<json> ParseStrictJson(std::string_view text) {
+  // The parser takes a zero byte for the end of its input and would ignore what follows.
+  if (const std::size_t zero = text.find('\0'); zero != std::string_view::npos) {
+    return absl::InvalidArgumentError(absl::StrFormat("not JSON at byte %d: zero byte", zero));
+  }
   StrictBuilder builder;
   if (!json::sax_parse(text.begin(), text.end(), &builder)) {
     return absl::InvalidArgumentError(builder.fault());

@@ -17,8 +17,8 @@ struct TestModel {
   DType dtype = DType::kF32;
   // Same seed and config, same values (before rounding to dtype), however many files.
   std::uint64_t seed = 1;
-  int files = 1;                    // more than one: an index and numbered files
-  std::filesystem::path tokenizer;  // copied as tokenizer.model when not empty
+  int files = 1;                         // more than one: an index and numbered files
+  std::filesystem::path tokenizer = {};  // copied as tokenizer.model when not empty
 };
 
 // 2 layers, hidden 32, 4 heads in 2 groups, ffn 48, vocab 64, context 128: runs in microseconds.
