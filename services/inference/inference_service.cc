@@ -1,0 +1,133 @@
+#include "services/inference/inference_service.h"
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "inference_core/base/status_macros.h"
+#include "services/common/log.h"
+#include "services/common/request_context.h"
+#include "services/common/status.h"
+#include "services/inference/embed_call.h"
+#include "services/inference/token_stream.h"
+
+namespace yangtuo {
+namespace {
+
+namespace pb = internal::v1;
+
+// A call that ends at once.
+class EndedStream final : public grpc::ServerWriteReactor<pb::GenerateResponse> {
+ public:
+  explicit EndedStream(const absl::Status& status) { Finish(ToGrpc(status)); }
+
+ private:
+  void OnDone() override { delete this; }
+};
+
+std::string RequestIdOf(const grpc::CallbackServerContext& context, const std::string& in_request) {
+  return in_request.empty() ? RequestContext::FromServer(context).request_id : in_request;
+}
+
+// gRPC's deadline is wall-clock time; the engine's is monotonic.
+std::optional<TimePoint> DeadlineOf(const grpc::CallbackServerContext& context,
+                                    const Clock& clock) {
+  const auto left = context.deadline() - std::chrono::system_clock::now();
+  if (left > std::chrono::hours(24 * 365)) {
+    return std::nullopt;  // none: gRPC says "infinite future"
+  }
+  return clock.Now() + std::chrono::duration_cast<Duration>(left);
+}
+
+}  // namespace
+
+InferenceService::InferenceService(StatusBoard& board, WorkerMetrics& metrics, const Clock& clock,
+                                   Options options)
+    : board_(board), metrics_(metrics), clock_(clock), options_(std::move(options)) {}
+
+void InferenceService::Serve(Engine& engine, ServedModel model) {
+  owned_ = std::make_unique<Serving>(Serving{engine, std::move(model)});
+  serving_.store(owned_.get());
+}
+
+template <typename Request>
+absl::StatusOr<EngineRequest> InferenceService::Accept(grpc::CallbackServerContext& context,
+                                                       const Request& request) const {
+  const Serving* serving = serving_.load();
+  if (serving == nullptr) {
+    return options_.refusal;
+  }
+  if (!request.request_id().empty() && !CheckRequestId(request.request_id()).ok()) {
+    return InvalidField("request_id", "must be 1 to 128 printable ASCII characters");
+  }
+  YANGTUO_ASSIGN_OR_RETURN(EngineRequest accepted, ToEngineRequest(request, serving->model));
+  accepted.deadline = DeadlineOf(context, clock_);
+  return accepted;
+}
+
+absl::Status InferenceService::Refused(const absl::Status& status,
+                                       const std::string& request_id) const {
+  metrics_.RequestEnded(status, Duration::zero());
+  Log(LogLevel::kInfo, "request refused",
+      {{"request_id", request_id},
+       {"code", absl::StatusCodeToString(status.code())},
+       {"reason", std::string(status.message())}});
+  return status;
+}
+
+grpc::ServerWriteReactor<pb::GenerateResponse>* InferenceService::Generate(
+    grpc::CallbackServerContext* context, const pb::GenerateRequest* request) {
+  const std::string request_id = RequestIdOf(*context, request->request_id());
+  absl::StatusOr<EngineRequest> accepted = Accept(*context, *request);
+  if (!accepted.ok()) {
+    return new EndedStream(Refused(accepted.status(), request_id));
+  }
+  TokenStream::Options stream_options;
+  stream_options.max_pending_bytes = options_.max_pending_bytes;
+  stream_options.request_id = request_id;
+  stream_options.describe = [this](const absl::Status& status) {
+    return DescribeFailure(status, acceptance_.load());
+  };
+  auto* stream =
+      new TokenStream(serving_.load()->engine, metrics_, clock_, std::move(stream_options));
+  stream->Start(*std::move(accepted));
+  return stream;
+}
+
+grpc::ServerUnaryReactor* InferenceService::Embed(grpc::CallbackServerContext* context,
+                                                  const pb::EmbedRequest* request,
+                                                  pb::EmbedResponse* response) {
+  const std::string request_id = RequestIdOf(*context, request->request_id());
+  absl::StatusOr<EngineRequest> accepted = Accept(*context, *request);
+  if (!accepted.ok()) {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    reactor->Finish(ToGrpc(Refused(accepted.status(), request_id)));
+    return reactor;
+  }
+  EmbedCall::Options call_options;
+  call_options.request_id = request_id;
+  call_options.describe = [this](const absl::Status& status) {
+    return DescribeFailure(status, acceptance_.load());
+  };
+  auto* call =
+      new EmbedCall(serving_.load()->engine, metrics_, clock_, std::move(call_options), response);
+  call->Start(*std::move(accepted));
+  return call;
+}
+
+grpc::ServerUnaryReactor* InferenceService::GetStatus(grpc::CallbackServerContext* context,
+                                                      const pb::GetStatusRequest* /*request*/,
+                                                      pb::GetStatusResponse* response) {
+  *response->mutable_status() = board_.Read();
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+grpc::ServerWriteReactor<pb::WatchStatusResponse>* InferenceService::WatchStatus(
+    grpc::CallbackServerContext* /*context*/, const pb::WatchStatusRequest* /*request*/) {
+  return board_.Watch();
+}
+
+}  // namespace yangtuo
