@@ -94,7 +94,7 @@ class OperationsTest(unittest.TestCase):
                 self.assertEqual(codes, [0])
 
     def test_drain_has_a_limit(self):
-        with Cluster(slow_model(), worker=["--drain-limit", "100ms"]) as cluster, cluster.stub() as stub:
+        with Cluster(slow_model(), worker=["--drain-seconds", "0.1"]) as cluster, cluster.stub() as stub:
             stream = stub.Generate(generate_request([1, 300], n=8, **LONG), timeout=60)
             next(stream)
             started = time.monotonic()
@@ -118,7 +118,7 @@ class OperationsTest(unittest.TestCase):
                 "-extfile", "names", "-out", "cert.pem")
         server = ["--tls-cert", folder / "cert.pem", "--tls-key", folder / "key.pem"]
         mutual = [*server, "--tls-client-ca", folder / "ca.pem"]
-        peer = ["--peer-ca", folder / "ca.pem", "--peer-cert", folder / "cert.pem", "--peer-key", folder / "key.pem"]
+        peer = ["--peer-tls-ca", folder / "ca.pem", "--peer-tls-cert", folder / "cert.pem", "--peer-tls-key", folder / "key.pem"]
         with Cluster(shards=2, worker=[*mutual, *peer], tokenizer=mutual, gateway=[*server, *peer]) as cluster:
             credentials = grpc.ssl_channel_credentials((folder / "ca.pem").read_bytes())
             with grpc.secure_channel(cluster.gateway.address(), credentials) as channel:
@@ -146,7 +146,7 @@ class OperationsTest(unittest.TestCase):
                 self.assertEqual(checked.returncode, 0, checked.stdout)
                 printed = run(*flags, "--print-config")
                 self.assertEqual(printed.returncode, 0)
-                self.assertRegex(printed.stdout, r"(?m)^drain-limit\s*=")
+                self.assertRegex(printed.stdout, r"(?m)^drain-seconds\s*=")
                 self.assertTrue(re.search("(?m)^version|" + re.escape(program), run("--version").stdout))
 
     def test_dns_names_find_workers_and_tokenizers(self):
