@@ -1,0 +1,66 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+
+#include "absl/base/thread_annotations.h"
+#include "grpcpp/client_context.h"
+#include "inference_core/base/clock.h"
+#include "inference_core/base/mutex.h"
+#include "services/common/request_context.h"
+
+namespace yangtuo::gateway {
+
+// Counts the calls that are open towards peers, so that the process can wait for the last of them
+// before it takes apart what their reactions use. Thread-safe.
+class LiveCalls : public std::enable_shared_from_this<LiveCalls> {
+ public:
+  // Counts as one call until it is dropped.
+  using Token = std::shared_ptr<void>;
+  Token Enter() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // False when calls are still open at the end of `limit`.
+  bool WaitForNone(Duration limit) ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  Mutex mutex_;
+  CondVar none_;
+  std::uint64_t open_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+// What all outgoing calls of one incoming request share: identity, deadline, and the wish to stop.
+// Thread-safe.
+class CallScope {
+ public:
+  using Deadline = std::chrono::system_clock::time_point;
+
+  CallScope(RequestContext context, Deadline deadline)
+      : context_(std::move(context)), deadline_(deadline) {}
+
+  [[nodiscard]] const RequestContext& context() const { return context_; }
+  [[nodiscard]] Deadline deadline() const { return deadline_; }
+  [[nodiscard]] bool expired() const { return std::chrono::system_clock::now() >= deadline_; }
+  [[nodiscard]] bool cancelled() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // A context for one call: identity and the earlier of both deadlines set. It is cancelled with
+  // the scope until Forget.
+  std::shared_ptr<grpc::ClientContext> Open(Deadline call_deadline = Deadline::max())
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void Forget(const grpc::ClientContext* context) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Cancels all open calls and those that are opened later. Hold no lock: reactions may run inside.
+  void Cancel() ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  const RequestContext context_;
+  const Deadline deadline_;
+  mutable Mutex mutex_;
+  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
+  std::map<const grpc::ClientContext*, std::shared_ptr<grpc::ClientContext>> open_
+      ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace yangtuo::gateway

@@ -1,0 +1,165 @@
+#include "gateway/gateway.h"
+
+#include <algorithm>
+#include <atomic>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "gateway/timers.h"
+#include "inference_core/base/status_macros.h"
+#include "services/common/log.h"
+#include "services/common/rpc_server.h"
+
+namespace yangtuo::gateway {
+namespace {
+
+constexpr char kHealthName[] = "yangtuo.v1.GenerationService";
+constexpr Duration kTick = std::chrono::milliseconds(100);
+constexpr Duration kLastCallLimit = std::chrono::seconds(5);
+
+absl::StatusOr<std::vector<PeerTarget>> ParseTargets(const char* flag,
+                                                     const std::vector<std::string>& targets) {
+  if (targets.empty()) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "%s is missing: give the address of at least one (%s=127.0.0.1:50053)", flag, flag));
+  }
+  std::vector<PeerTarget> parsed;
+  for (const std::string& target : targets) {
+    auto one = ParsePeerTarget(target);
+    if (!one.ok()) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("%s: %s", flag, std::string(one.status().message())));
+    }
+    parsed.push_back(*std::move(one));
+  }
+  return parsed;
+}
+
+}  // namespace
+
+absl::Status CheckGatewayOptions(const GatewayOptions& options) {
+  YANGTUO_RETURN_IF_ERROR(ParseTargets("--workers", options.workers).status());
+  YANGTUO_RETURN_IF_ERROR(ParseTargets("--tokenizers", options.tokenizers).status());
+  if (options.admission.max_requests == 0 || options.admission.max_tokens == 0) {
+    return absl::InvalidArgumentError(
+        "--max-requests and --max-tokens must be at least 1: with 0 every request is refused");
+  }
+  if (options.limits.max_choices == 0 || options.limits.max_choices > 16) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("--max-n is %u, must be in 1..16", options.limits.max_choices));
+  }
+  return absl::OkStatus();
+}
+
+// In order of construction; what is below uses what is above.
+struct Gateway::State {
+  State(const GatewayOptions& options, Metrics& all_metrics)
+      : metrics(all_metrics),
+        admission(options.admission),
+        workers(options.service.peer_tls, *calls),
+        tokenizers(TokenizerPool::Create({.tls = options.service.peer_tls}, *calls,
+                                         metrics.retries("tokenizer"))),
+        services{.workers = workers,
+                 .tokenizers = *tokenizers,
+                 .admission = admission,
+                 .timers = timers,
+                 .metrics = metrics,
+                 .limits = options.limits,
+                 .resume = options.resume},
+        front_end(services, options.front_end) {}
+
+  // Pools and readiness, ten times a second, on the timers' thread.
+  void Tick() {
+    const TimePoint now = std::chrono::steady_clock::now();
+    workers.Tick(now);
+    tokenizers->Tick(now);
+    UpdateReadiness();
+    timers.After(kTick, [this] { Tick(); });
+  }
+
+  void UpdateReadiness() {
+    bool any = false;
+    for (const auto& [name, model] : workers.Models()) {
+      metrics.SetWorkersReady(name, model.ready_groups);
+      any = any ||
+            (model.ready_groups > 0 && tokenizers->Has(model.status->tokenizer_digest(), name));
+    }
+    for (const auto& [address, up] : workers.Up()) {
+      metrics.SetWorkerUp(address, up);
+    }
+    metrics.tokens_admitted().Set(static_cast<double>(admission.tokens()));
+    if (ready.exchange(any) != any) {
+      Log(LogLevel::kInfo, any ? "ready" : "not ready",
+          {{"reason", any ? "a model has a worker group and a tokenizer"
+                          : "no model has both a ready worker group and a tokenizer"}});
+      server->SetServing(kHealthName, any);
+    }
+  }
+
+  GatewayMetrics metrics;
+  const std::shared_ptr<LiveCalls> calls = std::make_shared<LiveCalls>();
+  Timers timers;
+  Admission admission;
+  WorkerPool workers;
+  const std::shared_ptr<TokenizerPool> tokenizers;
+  FlowServices services;
+  GrpcFrontEnd front_end;
+  std::atomic<bool> ready = false;
+  bool drained = false;
+  std::unique_ptr<RpcServer> server;
+  std::unique_ptr<PeerDiscovery> worker_discovery;
+  std::unique_ptr<PeerDiscovery> tokenizer_discovery;
+};
+
+absl::StatusOr<std::unique_ptr<Gateway>> Gateway::Start(const GatewayOptions& options,
+                                                        Metrics& metrics) {
+  YANGTUO_RETURN_IF_ERROR(CheckGatewayOptions(options));
+  YANGTUO_ASSIGN_OR_RETURN(auto worker_targets, ParseTargets("--workers", options.workers));
+  YANGTUO_ASSIGN_OR_RETURN(auto tokenizer_targets,
+                           ParseTargets("--tokenizers", options.tokenizers));
+  auto state = std::make_unique<State>(options, metrics);
+  YANGTUO_ASSIGN_OR_RETURN(state->server, RpcServer::Start(options.service, {&state->front_end},
+                                                           {kHealthName}, metrics));
+  state->worker_discovery = std::make_unique<PeerDiscovery>(
+      PeerDiscovery::Options{.targets = std::move(worker_targets),
+                             .period = options.resolve_period,
+                             .resolver = options.resolver},
+      [workers = &state->workers](const auto& peers) { workers->SetPeers(peers); });
+  state->tokenizer_discovery = std::make_unique<PeerDiscovery>(
+      PeerDiscovery::Options{.targets = std::move(tokenizer_targets),
+                             .period = options.resolve_period,
+                             .resolver = options.resolver},
+      [tokenizers = state->tokenizers.get()](const auto& peers) { tokenizers->SetPeers(peers); });
+  state->timers.After(Duration{}, [state = state.get()] { state->Tick(); });
+  return std::unique_ptr<Gateway>(new Gateway(std::move(state)));
+}
+
+Gateway::Gateway(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+Gateway::~Gateway() {
+  // Flows first, while everything they use still works; then their peers.
+  if (!state_->drained) {
+    state_->server->Drain(Duration{});
+  }
+  state_->worker_discovery.reset();
+  state_->tokenizer_discovery.reset();
+  state_->timers.Stop();
+  state_->server.reset();
+  state_->workers.Close();
+  state_->tokenizers->Close();
+  if (!state_->calls->WaitForNone(kLastCallLimit)) {
+    Log(LogLevel::kError, "calls to peers did not end");
+  }
+}
+
+void Gateway::Drain(Duration limit) {
+  state_->drained = true;
+  state_->server->Drain(limit);
+}
+
+int Gateway::port() const { return state_->server->port(); }
+int Gateway::admin_port() const { return state_->server->admin_port(); }
+const Admission& Gateway::admission() const { return state_->admission; }
+bool Gateway::ready() const { return state_->ready; }
+
+}  // namespace yangtuo::gateway

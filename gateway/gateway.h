@@ -1,0 +1,58 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "gateway/admission.h"
+#include "gateway/generation_flow.h"
+#include "gateway/grpc_front_end.h"
+#include "gateway/peer_discovery.h"
+#include "services/common/metrics.h"
+#include "services/common/service_options.h"
+
+namespace yangtuo::gateway {
+
+// Everything that the flags of yangtuo-gateway say.
+struct GatewayOptions {
+  ServiceOptions service;
+  std::vector<std::string> workers;     // "host:port" or "dns:///name:port"
+  std::vector<std::string> tokenizers;  // the same
+  AdmissionLimits admission;
+  RequestLimits limits;
+  ResumeLimits resume;
+  FrontEndOptions front_end;
+  // How often dns:/// names are looked up, and by whom.
+  Duration resolve_period = std::chrono::seconds(3);
+  PeerDiscovery::Resolver resolver = ResolveWithSystem;
+};
+
+// INVALID_ARGUMENT naming the flag.
+absl::Status CheckGatewayOptions(const GatewayOptions& options);
+
+// A running gateway: pools, discovery, front end and server. Destroying it ends everything.
+class Gateway {
+ public:
+  static absl::StatusOr<std::unique_ptr<Gateway>> Start(const GatewayOptions& options,
+                                                        Metrics& metrics);
+  ~Gateway();
+  Gateway(const Gateway&) = delete;
+  Gateway& operator=(const Gateway&) = delete;
+
+  // New calls are refused, running ones end within `limit`. Blocks.
+  void Drain(Duration limit);
+
+  [[nodiscard]] int port() const;
+  [[nodiscard]] int admin_port() const;
+  [[nodiscard]] const Admission& admission() const;
+  // At least one model has a ready group and a tokenizer.
+  [[nodiscard]] bool ready() const;
+
+ private:
+  struct State;
+  explicit Gateway(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace yangtuo::gateway

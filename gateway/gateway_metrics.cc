@@ -1,0 +1,103 @@
+#include "gateway/gateway_metrics.h"
+
+#include <utility>
+
+#include "services/common/log.h"
+#include "services/common/status.h"
+
+namespace yangtuo::gateway {
+
+GatewayMetrics::GatewayMetrics(Metrics& metrics)
+    : metrics_(metrics),
+      requests_running_(metrics.AddGauge("yangtuo_requests_running", "Requests in progress")),
+      tokens_admitted_(metrics.AddGauge("yangtuo_tokens_admitted",
+                                        "Prompt and longest answer of all admitted requests")) {
+  retries("worker");
+  retries("tokenizer");
+}
+
+GatewayMetrics::OfModel GatewayMetrics::ForModel(const std::string& model) {
+  const Labels labels{{"model", model}};
+  return {
+      .ttft_seconds =
+          metrics_.AddHistogram("yangtuo_ttft_seconds", "Arrival of a request to its first token",
+                                TimeToFirstTokenBuckets(), labels),
+      .inter_token_seconds =
+          metrics_.AddHistogram("yangtuo_inter_token_seconds", "Gap between two tokens of a choice",
+                                InterTokenBuckets(), labels),
+      .e2e_seconds =
+          metrics_.AddHistogram("yangtuo_e2e_seconds", "Arrival of a Generate request to its end",
+                                RequestSecondsBuckets(), labels),
+      .prompt_tokens =
+          metrics_.AddCounter("yangtuo_prompt_tokens_total", "Tokens of accepted prompts", labels),
+      .generation_tokens = metrics_.AddCounter("yangtuo_generation_tokens_total",
+                                               "Tokens received from workers", labels),
+  };
+}
+
+void GatewayMetrics::CountRequest(const std::string& method, const std::string& code) {
+  metrics_
+      .AddCounter("yangtuo_requests_total", "Requests by method and gRPC code",
+                  {{"method", method}, {"code", code}})
+      .Add();
+}
+
+void GatewayMetrics::CountRejected(const std::string& reason) {
+  metrics_
+      .AddCounter("yangtuo_rejected_total", "Requests refused for lack of capacity",
+                  {{"reason", reason}})
+      .Add();
+}
+
+void GatewayMetrics::SetWorkerUp(const std::string& worker, bool up) {
+  metrics_.AddGauge("yangtuo_worker_up", "1 when a worker's leader reports", {{"worker", worker}})
+      .Set(up ? 1 : 0);
+}
+
+void GatewayMetrics::SetWorkersReady(const std::string& model, std::uint32_t groups) {
+  metrics_.AddGauge("yangtuo_workers_ready", "Worker groups that take requests", {{"model", model}})
+      .Set(groups);
+}
+
+Counter& GatewayMetrics::retries(const std::string& peer) {
+  return metrics_.AddCounter("yangtuo_retries_total",
+                             "Calls and streams that were begun again elsewhere", {{"peer", peer}});
+}
+
+RequestRecord::RequestRecord(GatewayMetrics& metrics, std::string method, std::string request_id)
+    : metrics_(metrics),
+      method_(std::move(method)),
+      request_id_(std::move(request_id)),
+      arrival_(std::chrono::steady_clock::now()) {
+  metrics_.requests_running().Add(1);
+}
+
+RequestRecord::~RequestRecord() {
+  End(absl::InternalError("the request was dropped without an answer"));
+}
+
+void RequestRecord::End(const absl::Status& status) {
+  if (std::exchange(ended_, true)) {
+    return;
+  }
+  metrics_.requests_running().Add(-1);
+  const std::string code = absl::StatusCodeToString(status.code());
+  metrics_.CountRequest(method_, code);
+  if (status.code() == absl::StatusCode::kResourceExhausted) {
+    const std::string reason = ReasonOf(status);
+    metrics_.CountRejected(reason.empty() ? "WORKER_FULL" : reason);
+  }
+  const double total = ToSeconds(std::chrono::steady_clock::now() - arrival_);
+  Log(status.code() == absl::StatusCode::kInternal ? LogLevel::kError : LogLevel::kInfo, "request",
+      {{"method", method_},
+       {"request_id", request_id_},
+       {"code", code},
+       {"model", model},
+       {"prompt_tokens", static_cast<std::int64_t>(prompt_tokens)},
+       {"completion_tokens", static_cast<std::int64_t>(completion_tokens)},
+       {"ttft_seconds", time_to_first_token.has_value() ? ToSeconds(*time_to_first_token) : 0.0},
+       {"total_seconds", total},
+       {"error", status.ok() ? std::string() : ReasonOf(status)}});
+}
+
+}  // namespace yangtuo::gateway

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "yangtuo/v1/generation.pb.h"
+
+// What a request may say, as pure functions. All violations of a request are reported together:
+// INVALID_ARGUMENT with a google.rpc.BadRequest that names every field by its path.
+namespace yangtuo::gateway {
+
+struct RequestLimits {
+  std::uint32_t max_choices = 16;
+  std::uint32_t max_embed_texts = 256;
+};
+
+// What of a model bounds a request's fields.
+struct ModelBounds {
+  std::uint32_t context_tokens = 0;
+  std::uint32_t vocabulary_size = 0;
+};
+
+// Everything that can be said without knowing the model. NOT_FOUND when an adapter is named: none
+// can be served.
+absl::Status CheckGenerateRequest(const v1::GenerateRequest& request, const RequestLimits& limits);
+
+// Token ids within the vocabulary, limits within the context.
+absl::Status CheckAgainstModel(const v1::GenerateRequest& request, const ModelBounds& model);
+
+absl::Status CheckEmbedRequest(const v1::EmbedRequest& request, const RequestLimits& limits);
+absl::Status CheckTokenizeRequest(const v1::TokenizeRequest& request);
+absl::Status CheckDetokenizeRequest(const v1::DetokenizeRequest& request, const ModelBounds& model);
+
+// INVALID_ARGUMENT, reason CONTEXT_LENGTH_EXCEEDED, unless at least one new token fits behind the
+// prompt. `max_new_tokens` 0: not given.
+absl::Status CheckContextLength(std::uint64_t prompt_tokens, std::uint32_t max_new_tokens,
+                                const ModelBounds& model);
+
+}  // namespace yangtuo::gateway

@@ -1,0 +1,225 @@
+#include "gateway/worker.h"
+
+#include <utility>
+#include <vector>
+
+#include "services/common/channel.h"
+#include "services/common/log.h"
+#include "services/common/status.h"
+
+namespace yangtuo::gateway {
+namespace {
+
+// Between two attempts to open the watch of a worker that is gone.
+constexpr Duration kWatchRetry = std::chrono::milliseconds(250);
+
+}  // namespace
+
+// Reads one WatchStatus stream. Owns itself until OnDone.
+class Worker::Watch final : public grpc::ClientReadReactor<internal::v1::WatchStatusResponse> {
+ public:
+  explicit Watch(std::shared_ptr<Worker> worker)
+      : worker_(std::move(worker)),
+        call_(worker_->EnterCall()),
+        context_(std::make_shared<grpc::ClientContext>()) {}
+
+  [[nodiscard]] std::shared_ptr<grpc::ClientContext> context() const { return context_; }
+
+  void Begin() {
+    worker_->stub().WatchStatus(context_.get(), &request_, this);
+    StartRead(&response_);
+    StartCall();
+  }
+
+ private:
+  void OnReadDone(bool ok) override {
+    if (ok) {
+      worker_->OnStatus(response_.status());
+      StartRead(&response_);
+    }
+  }
+
+  void OnDone(const grpc::Status& status) override {
+    worker_->OnWatchEnd(status);
+    delete this;
+  }
+
+  const std::shared_ptr<Worker> worker_;
+  const LiveCalls::Token call_;
+  const std::shared_ptr<grpc::ClientContext> context_;
+  internal::v1::WatchStatusRequest request_;
+  internal::v1::WatchStatusResponse response_;
+};
+
+absl::StatusOr<std::shared_ptr<Worker>> Worker::Connect(const PeerAddress& address,
+                                                        const ClientTls& tls, LiveCalls& calls) {
+  ClientTls peer_tls = tls;
+  if (peer_tls.server_name.empty()) {
+    peer_tls.server_name = address.dns_name;
+  }
+  auto channel = CreateChannel(address.target, peer_tls);
+  if (!channel.ok()) {
+    return channel.status();
+  }
+  return std::shared_ptr<Worker>(new Worker(address.target, *std::move(channel), calls));
+}
+
+Worker::Worker(std::string address, std::shared_ptr<grpc::Channel> channel, LiveCalls& calls)
+    : address_(std::move(address)),
+      channel_(std::move(channel)),
+      stub_(internal::v1::InferenceService::NewStub(channel_)),
+      calls_(calls) {}
+
+void Worker::Tick(TimePoint now) {
+  std::shared_ptr<grpc::ClientContext> silent;
+  Watch* begin = nullptr;
+  {
+    const MutexLock lock(mutex_);
+    if (watch_ == nullptr && !closed_ && now >= retry_at_) {
+      begin = new Watch(shared_from_this());
+      watch_ = begin->context();
+      last_report_ = now;  // silence is counted from the attempt
+    } else if (watch_ != nullptr && now - last_report_ > kSilenceLimit) {
+      silent = watch_;
+      up_ = false;
+    }
+  }
+  if (begin != nullptr) {
+    begin->Begin();
+  }
+  if (silent != nullptr) {
+    silent->TryCancel();
+    AbortStreams("it stopped reporting");
+  }
+}
+
+void Worker::Close() {
+  std::shared_ptr<grpc::ClientContext> watch;
+  {
+    const MutexLock lock(mutex_);
+    closed_ = true;
+    watch = watch_;
+  }
+  if (watch != nullptr) {
+    watch->TryCancel();
+  }
+}
+
+void Worker::OnStatus(const internal::v1::WorkerStatus& status) {
+  auto copy = std::make_shared<const internal::v1::WorkerStatus>(status);
+  bool connected = false;
+  {
+    const MutexLock lock(mutex_);
+    connected = !up_;
+    up_ = true;
+    last_report_ = std::chrono::steady_clock::now();
+    status_ = std::move(copy);
+    started_since_ = 0;
+    prompt_tokens_since_ = 0;
+  }
+  if (connected) {
+    Log(LogLevel::kInfo, "worker connected",
+        {{"worker", address_}, {"model", status.model()}, {"ready", status.ready()}});
+  }
+}
+
+void Worker::OnWatchEnd(const grpc::Status& status) {
+  bool lost = false;
+  {
+    const MutexLock lock(mutex_);
+    lost = up_ && !closed_;
+    up_ = false;
+    watch_ = nullptr;
+    retry_at_ = std::chrono::steady_clock::now() + kWatchRetry;
+  }
+  if (lost) {
+    Log(LogLevel::kWarning, "worker lost",
+        {{"worker", address_}, {"error", std::string(status.error_message())}});
+  }
+}
+
+void Worker::AbortStreams(const std::string& why) {
+  std::vector<std::function<void()>> aborts;
+  {
+    const MutexLock lock(mutex_);
+    for (const auto& [stream, abort] : streams_) {
+      aborts.push_back(abort);
+    }
+  }
+  if (!aborts.empty()) {
+    Log(LogLevel::kWarning, "worker lost",
+        {{"worker", address_},
+         {"error", why},
+         {"streams", static_cast<std::int64_t>(aborts.size())}});
+  }
+  for (const std::function<void()>& abort : aborts) {
+    abort();
+  }
+}
+
+std::shared_ptr<const internal::v1::WorkerStatus> Worker::status() const {
+  const MutexLock lock(mutex_);
+  return status_;
+}
+
+bool Worker::up() const {
+  const MutexLock lock(mutex_);
+  return up_;
+}
+
+bool Worker::ready() const {
+  const MutexLock lock(mutex_);
+  return up_ && !closed_ && status_ != nullptr && status_->ready() && !status_->draining() &&
+         status_->shard_index() == 0;
+}
+
+GroupLoad Worker::load() const {
+  const MutexLock lock(mutex_);
+  GroupLoad load;
+  if (status_ != nullptr) {
+    const internal::v1::WorkerLoad& reported = status_->load();
+    load = {.running = reported.running(),
+            .waiting = reported.waiting(),
+            .pending_prompt_tokens = reported.pending_prompt_tokens(),
+            .kv_blocks_total = reported.kv_blocks_total(),
+            .kv_blocks_free = reported.kv_blocks_free()};
+  }
+  load.started_since = started_since_;
+  load.own_open = static_cast<std::uint32_t>(streams_.size());
+  load.pending_prompt_tokens += prompt_tokens_since_;
+  return load;
+}
+
+std::uint32_t Worker::open_streams() const {
+  const MutexLock lock(mutex_);
+  return static_cast<std::uint32_t>(streams_.size());
+}
+
+std::uint64_t Worker::StreamStarted(std::uint64_t prompt_tokens, std::function<void()> abort) {
+  const MutexLock lock(mutex_);
+  ++started_since_;
+  prompt_tokens_since_ += prompt_tokens;
+  streams_.emplace(next_stream_, std::move(abort));
+  return next_stream_++;
+}
+
+void Worker::StreamEnded(std::uint64_t stream) {
+  std::function<void()> dropped;  // destroyed after the lock is free
+  const MutexLock lock(mutex_);
+  if (const auto found = streams_.find(stream); found != streams_.end()) {
+    dropped = std::move(found->second);
+    streams_.erase(found);
+  }
+}
+
+WorkerLease::~WorkerLease() {
+  if (worker_ != nullptr && stream_.has_value()) {
+    worker_->StreamEnded(*stream_);
+  }
+}
+
+void WorkerLease::Start(std::function<void()> abort) {
+  stream_ = worker_->StreamStarted(prompt_tokens_, std::move(abort));
+}
+
+}  // namespace yangtuo::gateway
