@@ -39,7 +39,7 @@ FENCED = {  # third-party header prefix -> the only folders that may include it
     "prometheus/": {"services/common"},
     "CLI/": {"services/common", "services/tokenizer", "services/inference", "gateway", "tools"},
     "spdlog/": {"services/common"},
-    "boost/": {f"{CORE}/base", "services/common", "gateway"},
+    "boost/": {f"{CORE}/base", "services/common", "gateway", "tools"},
 }
 THREAD_HOMES = {f"{CORE}/engine", f"{CORE}/kernels", "services/common", "services/inference", "gateway", "tools"}
 INCLUDE = re.compile(r'^\s*#include\s+["<]([^">]+)[">]', re.MULTILINE)

@@ -38,7 +38,8 @@ enum class FinishReason { kStop, kLength };
 struct SequenceOutcome {
   absl::Status status;
   FinishReason reason = FinishReason::kStop;
-  std::optional<TokenId> stop_token;  // the end or stop token, not delivered as a token
+  std::optional<TokenId> stop_token =
+      std::nullopt;                   // the end or stop token, not delivered as a token
   std::int32_t generated_tokens = 0;  // computed here, stop token included, resumed ones not
   Duration queue{};                   // submission to first computation
 };
