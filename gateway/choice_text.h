@@ -23,9 +23,9 @@ class ChoiceText {
  public:
   struct Options {
     std::uint32_t choice = 0;
-    std::vector<std::string> stop_strings;
+    std::vector<std::string> stop_strings{};
     // Set if and only if log-probabilities were asked for: the bytes of every id.
-    std::shared_ptr<const std::vector<std::string>> pieces;
+    std::shared_ptr<const std::vector<std::string>> pieces{};
   };
 
   explicit ChoiceText(Options options)

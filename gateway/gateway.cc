@@ -57,8 +57,9 @@ struct Gateway::State {
       : metrics(all_metrics),
         admission(options.admission),
         workers(options.service.peer_tls, *calls),
-        tokenizers(TokenizerPool::Create({.tls = options.service.peer_tls}, *calls,
-                                         metrics.retries("tokenizer"))),
+        tokenizers(TokenizerPool::Create(
+            {.tls = options.service.peer_tls, .stream_limit = options.tokenizer_wait}, *calls,
+            metrics.retries("tokenizer"))),
         services{.workers = workers,
                  .tokenizers = *tokenizers,
                  .admission = admission,

@@ -22,6 +22,8 @@ struct GatewayOptions {
   AdmissionLimits admission;
   RequestLimits limits;
   ResumeLimits resume;
+  // How long a text whose tokenizer was lost waits for another.
+  Duration tokenizer_wait = std::chrono::seconds(8);
   FrontEndOptions front_end;
   // How often dns:/// names are looked up, and by whom.
   Duration resolve_period = std::chrono::seconds(3);

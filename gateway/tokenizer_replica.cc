@@ -1,5 +1,6 @@
 #include "gateway/tokenizer_replica.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "services/common/channel.h"
@@ -108,6 +109,7 @@ void TokenizerReplica::MarkDown(const std::string& why) {
     const MutexLock lock(mutex_);
     lost = up_;
     up_ = false;
+    poll_at_ = std::min(poll_at_, std::chrono::steady_clock::now() + kPollWhenDown);
     decode = std::move(decode_);
     decode_ = nullptr;
   }

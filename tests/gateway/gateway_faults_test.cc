@@ -1,0 +1,395 @@
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/gateway/gateway_harness.h"
+
+namespace yangtuo::gateway {
+namespace {
+
+using testing::FakeTokenizer;
+using testing::FakeWorker;
+using testing::FakeWorkerScript;
+using ::testing::HasSubstr;
+
+constexpr char kText[] = "the quick brown fox jumps over the lazy dog, again and again";
+
+FakeWorkerScript Slowly(FakeWorkerScript script) {
+  script.interval = std::chrono::milliseconds(5);
+  return script;
+}
+
+FakeWorkerScript HoldAt(FakeWorkerScript script, std::size_t token) {
+  script.hold_at = token;
+  return script;
+}
+
+FakeWorkerScript FailAt(FakeWorkerScript script, std::size_t token, grpc::Status failure) {
+  script.fail_at = token;
+  script.failure = std::move(failure);
+  return script;
+}
+
+TEST(LostWorkerTest, BeforeTheFirstTokenTheRequestGoesToAnotherGroup) {
+  FakeWorker broken(FailAt(Says(kText), 0, {grpc::StatusCode::UNAVAILABLE, "gone"}));
+  FakeWorker good(Says(kText));
+  FakeTokenizer tokenizer;
+  Cluster cluster({&broken, &good}, {&tokenizer});
+  for (int i = 0; i < 4; ++i) {
+    const Answer answer = cluster.Ask(TextRequest("x"));
+    ASSERT_TRUE(answer.status.ok()) << answer.status;
+    EXPECT_EQ(answer.texts.at(0), kText);
+  }
+  EXPECT_FALSE(broken.requests().empty());
+  EXPECT_TRUE(Eventually([&] { return cluster.Idle(); }));
+}
+
+TEST(LostWorkerTest, AFullGroupIsPassedOverForAnother) {
+  FakeWorker full(FailAt(Says(kText), 0, {grpc::StatusCode::RESOURCE_EXHAUSTED, "queue full"}));
+  FakeTokenizer tokenizer;
+  {
+    FakeWorker good(Says(kText));
+    Cluster cluster({&full, &good}, {&tokenizer});
+    for (int i = 0; i < 4; ++i) {
+      EXPECT_TRUE(cluster.Ask(TextRequest("x")).status.ok());
+    }
+  }
+  Cluster alone({&full}, {&tokenizer});
+  const Answer answer = alone.Ask(TextRequest("x"));
+  EXPECT_EQ(answer.status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(answer.status.message()), HasSubstr("queue full"));
+}
+
+TEST(LostWorkerTest, InTheMiddleTheAnswerGoesOnElsewhereWithoutLossOrRepetition) {
+  FakeWorker one(Slowly(Says(kText)));
+  FakeWorker two(Slowly(Says(kText)));
+  FakeTokenizer tokenizer;
+  Cluster cluster({&one, &two}, {&tokenizer});
+  bool killed = false;
+  v1::GenerateRequest request = TextRequest("x");
+  request.mutable_sampling()->set_logprobs(0);
+  const Answer answer = cluster.Ask(request, [&](const v1::GenerateResponse& response) {
+    if (response.has_delta() && !killed) {
+      killed = true;
+      (one.running() > 0 ? one : two).Kill();
+    }
+  });
+  ASSERT_TRUE(answer.status.ok()) << answer.status;
+  EXPECT_EQ(answer.texts.at(0), kText);
+  EXPECT_EQ(answer.ids.at(0), FakeTokenizer::Ids(kText));
+  const auto resumed = one.requests().empty() ? two.requests() : one.requests();
+  const internal::v1::GenerateRequest second =
+      one.requests().at(0).resumed_ids().empty() ? two.requests().at(0) : one.requests().at(0);
+  EXPECT_GT(second.resumed_ids_size(), 0);
+  EXPECT_EQ(second.numerics_id(), "fake-numerics");
+  EXPECT_EQ(second.sampling().seed(), answer.started().seed());
+  EXPECT_TRUE(Eventually([&] { return cluster.Idle(); }));
+}
+
+TEST(LostWorkerTest, AGroupWithOtherNumbersDoesNotContinueAnAnswer) {
+  FakeWorker one(FailAt(Says(kText), 5, {grpc::StatusCode::UNAVAILABLE, "gone"}));
+  FakeWorker two(FailAt(Says(kText), 5, {grpc::StatusCode::UNAVAILABLE, "gone"}));
+  two.SetStatus([](auto& status) { status.set_numerics_id("other"); });
+  FakeTokenizer tokenizer;
+  Cluster cluster({&one, &two}, {&tokenizer},
+                  [](GatewayOptions& options) { options.resume.max_wait = {}; });
+  const Answer answer = cluster.Ask(TextRequest("x"));
+  EXPECT_EQ(answer.status.code(), absl::StatusCode::kUnavailable);
+  // All attempts went to the group that began.
+  EXPECT_TRUE(one.requests().empty() || two.requests().empty());
+  EXPECT_TRUE(Eventually([&] { return cluster.Idle(); }));
+}
+
+TEST(LostWorkerTest, WithoutAnotherGroupTheAnswerIsUnavailableAndNewOnesNameTheModel) {
+  FakeWorker worker(HoldAt(Says(kText), 5));
+  FakeTokenizer tokenizer;
+  Cluster cluster({&worker}, {&tokenizer}, [](GatewayOptions& options) {
+    options.resume.max_wait = std::chrono::milliseconds(200);
+  });
+  const Answer answer = cluster.Ask(TextRequest("x"), [&](const v1::GenerateResponse& response) {
+    if (response.has_delta()) {
+      worker.Kill();
+    }
+  });
+  EXPECT_EQ(answer.status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(answer.texts.at(0).substr(0, 3), "the");
+  EXPECT_TRUE(Eventually([&] { return !cluster.gateway().ready(); }));
+  const Answer next = cluster.Ask(TextRequest("x"));
+  EXPECT_EQ(next.status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(ReasonOf(next.status), "NO_READY_GROUP");
+  EXPECT_THAT(std::string(next.status.message()), HasSubstr("fake-model"));
+  worker.SetScript(Says(kText));
+  worker.Restart();
+  EXPECT_TRUE(Eventually([&] { return cluster.gateway().ready(); }));
+  EXPECT_TRUE(cluster.Ask(TextRequest("x")).status.ok());
+  EXPECT_TRUE(Eventually([&] { return cluster.Idle(); }));
+}
+
+TEST(LostWorkerTest, AHungWorkerIsFoundWithinThreeSecondsAndItsAnswersGoOnElsewhere) {
+  FakeWorker hung(HoldAt(Says(kText), 5));
+  FakeTokenizer tokenizer;
+  FakeWorker good(Says(kText));
+  good.SetStatus([](auto& status) { status.set_ready(false); });
+  Cluster cluster({&hung, &good}, {&tokenizer});
+  TimePoint since;
+  const Answer answer = cluster.Ask(TextRequest("x"), [&](const v1::GenerateResponse& response) {
+    if (response.has_delta()) {
+      since = std::chrono::steady_clock::now();
+      hung.SetSilent(true);
+      good.SetStatus([](auto& status) { status.set_ready(true); });
+    }
+  });
+  ASSERT_TRUE(answer.status.ok()) << answer.status;
+  EXPECT_EQ(answer.texts.at(0), kText);
+  EXPECT_LT(std::chrono::steady_clock::now() - since, std::chrono::milliseconds(4000));
+}
+
+TEST(LostWorkerTest, ADrainingWorkerFinishesButGetsNothingNew) {
+  FakeWorker draining(Says(kText));
+  FakeWorker good(Says(kText));
+  FakeTokenizer tokenizer;
+  Cluster cluster({&draining, &good}, {&tokenizer});
+  draining.SetStatus([](auto& status) { status.set_draining(true); });
+  EXPECT_TRUE(Eventually([&] {
+    return cluster.Exposed().find("yangtuo_workers_ready{model=\"fake-model\"} 1") !=
+           std::string::npos;
+  }));
+  for (int i = 0; i < 6; ++i) {
+    EXPECT_TRUE(cluster.Ask(TextRequest("x")).status.ok());
+  }
+  EXPECT_TRUE(draining.requests().empty());
+}
+
+TEST(DiscoveryTest, WorkersThatAppearAreUsedAndWorkersThatLeaveFinishTheirStreams) {
+  auto one = std::make_unique<FakeWorker>(Slowly(Says(kText)));
+  auto two = std::make_unique<FakeWorker>(Says(kText));
+  FakeTokenizer tokenizer;
+  std::mutex mutex;
+  std::vector<std::string> addresses{one->address()};
+  Cluster cluster({one.get()}, {&tokenizer}, [&](GatewayOptions& options) {
+    options.workers = {"dns:///workers:1"};
+    options.resolve_period = std::chrono::milliseconds(10);
+    options.resolver = [&](const std::string&, const std::string&) {
+      const std::lock_guard<std::mutex> lock(mutex);
+      return addresses;
+    };
+  });
+  const Answer answer = cluster.Ask(TextRequest("x"), [&](const v1::GenerateResponse&) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    addresses = {two->address()};
+  });
+  ASSERT_TRUE(answer.status.ok()) << answer.status;
+  EXPECT_EQ(answer.texts.at(0), kText);
+  EXPECT_EQ(one->requests().size(), 1U);
+  EXPECT_TRUE(Eventually(
+      [&] { return cluster.Ask(TextRequest("x")).status.ok() && !two->requests().empty(); }));
+}
+
+TEST(LostTokenizerTest, InTheMiddleTheTextGoesOnAtAnotherReplica) {
+  FakeWorker worker(Slowly(Says("白日依山尽，黄河入海流。欲穷千里目，更上一层楼。")));
+  FakeTokenizer one;
+  FakeTokenizer two;
+  Cluster cluster({&worker}, {&one, &two});
+  ASSERT_TRUE(cluster.Ask(TextRequest("x")).status.ok());
+  bool killed = false;
+  const Answer answer = cluster.Ask(TextRequest("x"), [&](const v1::GenerateResponse& response) {
+    if (response.has_delta() && !killed) {
+      killed = true;
+      one.Kill();
+    }
+  });
+  ASSERT_TRUE(answer.status.ok()) << answer.status;
+  EXPECT_EQ(answer.texts.at(0), "白日依山尽，黄河入海流。欲穷千里目，更上一层楼。");
+  const Answer again = cluster.Ask(TextRequest("x"));
+  EXPECT_TRUE(again.status.ok()) << again.status;
+  EXPECT_TRUE(Eventually([&] { return cluster.Idle(); }));
+}
+
+TEST(LostTokenizerTest, TheOnlyOneMayComeBack) {
+  FakeWorker worker(Slowly(Says(kText)));
+  FakeTokenizer tokenizer;
+  Cluster cluster({&worker}, {&tokenizer});
+  bool killed = false;
+  const Answer answer = cluster.Ask(TextRequest("x"), [&](const v1::GenerateResponse& response) {
+    if (response.has_delta() && !killed) {
+      killed = true;
+      tokenizer.Kill();
+      tokenizer.Restart();
+    }
+  });
+  ASSERT_TRUE(answer.status.ok()) << answer.status;
+  EXPECT_EQ(answer.texts.at(0), kText);
+  EXPECT_EQ(answer.ids.at(0), FakeTokenizer::Ids(kText));
+}
+
+TEST(LostTokenizerTest, WithoutAnyTheAnswerIsUnavailableWithinTheLimit) {
+  FakeWorker worker(Slowly(Says(kText)));
+  FakeTokenizer tokenizer;
+  Cluster cluster({&worker}, {&tokenizer}, [](GatewayOptions& options) {
+    options.tokenizer_wait = std::chrono::milliseconds(300);
+  });
+  bool killed = false;
+  const Answer answer = cluster.Ask(TextRequest("x"), [&](const v1::GenerateResponse& response) {
+    if (response.has_delta() && !killed) {
+      killed = true;
+      tokenizer.Kill();
+    }
+  });
+  EXPECT_EQ(answer.status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(ReasonOf(answer.status), "NO_TOKENIZER");
+  EXPECT_TRUE(Eventually([&] { return cluster.Idle() && worker.running() == 0; }));
+  EXPECT_EQ(cluster.Ask(TextRequest("x")).status.code(), absl::StatusCode::kUnavailable);
+}
+
+TEST(LimitsTest, AFullQueueIsRefusedAtOnceWithAHint) {
+  FakeWorker worker(HoldAt(Says(kText), 2));
+  FakeTokenizer tokenizer;
+  Cluster cluster({&worker}, {&tokenizer},
+                  [](GatewayOptions& options) { options.admission.max_requests = 1; });
+  grpc::ClientContext held;
+  const auto stream = cluster.stub().Generate(&held, TextRequest("x"));
+  v1::GenerateResponse response;
+  ASSERT_TRUE(stream->Read(&response));
+  const Answer refused = cluster.Ask(TextRequest("x"));
+  EXPECT_EQ(refused.status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(ReasonOf(refused.status), "QUEUE_FULL");
+  EXPECT_TRUE(refused.status.GetPayload("type.googleapis.com/google.rpc.RetryInfo").has_value());
+  held.TryCancel();
+  stream->Finish();
+  EXPECT_TRUE(Eventually([&] { return cluster.Idle() && worker.running() == 0; }));
+  EXPECT_THAT(cluster.Exposed(), HasSubstr("yangtuo_rejected_total{reason=\"QUEUE_FULL\"} 1"));
+}
+
+TEST(LimitsTest, TokensInFlightAreBounded) {
+  FakeWorker worker(HoldAt(Says(kText), 2));
+  FakeTokenizer tokenizer;
+  Cluster cluster({&worker}, {&tokenizer},
+                  [](GatewayOptions& options) { options.admission.max_tokens = 600; });
+  grpc::ClientContext held;
+  const auto stream = cluster.stub().Generate(&held, TextRequest("x"));
+  v1::GenerateResponse response;
+  ASSERT_TRUE(stream->Read(&response));
+  EXPECT_EQ(ReasonOf(cluster.Ask(TextRequest("x")).status), "TOKENS_FULL");
+  held.TryCancel();
+  stream->Finish();
+  EXPECT_TRUE(Eventually([&] { return cluster.Idle(); }));
+}
+
+TEST(CancelTest, AClientThatVanishesFreesEverything) {
+  FakeWorker worker(HoldAt(Says(kText), 2));
+  FakeTokenizer tokenizer;
+  Cluster cluster({&worker}, {&tokenizer});
+  {
+    grpc::ClientContext context;
+    v1::GenerateRequest request = TextRequest("x");
+    request.set_n(4);
+    const auto stream = cluster.stub().Generate(&context, request);
+    v1::GenerateResponse response;
+    ASSERT_TRUE(stream->Read(&response));
+    ASSERT_TRUE(Eventually([&] { return worker.running() == 4; }));
+    context.TryCancel();
+    stream->Finish();
+  }
+  EXPECT_TRUE(
+      Eventually([&] { return worker.running() == 0 && cluster.Idle(); }, std::chrono::seconds(2)));
+  EXPECT_THAT(cluster.Exposed(), HasSubstr("code=\"CANCELLED\",method=\"Generate\"} 1"));
+}
+
+TEST(CancelTest, ADeadlineReachesTheWorker) {
+  FakeWorker worker(HoldAt(Says(kText), 2));
+  FakeTokenizer tokenizer;
+  Cluster cluster({&worker}, {&tokenizer});
+  const Answer answer = cluster.Ask(TextRequest("x"), {}, std::chrono::milliseconds(300));
+  EXPECT_EQ(answer.status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_TRUE(
+      Eventually([&] { return worker.running() == 0 && cluster.Idle(); }, std::chrono::seconds(2)));
+}
+
+TEST(CancelTest, AClientWithoutADeadlineGetsTheDefaultOne) {
+  FakeWorker worker(HoldAt(Says(kText), 2));
+  FakeTokenizer tokenizer;
+  Cluster cluster({&worker}, {&tokenizer}, [](GatewayOptions& options) {
+    options.front_end.default_deadline = std::chrono::milliseconds(300);
+  });
+  grpc::ClientContext context;
+  const auto stream = cluster.stub().Generate(&context, TextRequest("x"));
+  v1::GenerateResponse response;
+  while (stream->Read(&response)) {
+  }
+  const absl::Status status = FromGrpc(stream->Finish());
+  EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded) << status;
+  EXPECT_TRUE(Eventually([&] { return worker.running() == 0 && cluster.Idle(); }));
+}
+
+TEST(CancelTest, AClientThatDoesNotReadIsRefusedMoreOnceItsBufferIsFull) {
+  FakeWorkerScript script;
+  script.answer = [](const auto&) { return FakeTokenizer::Ids(std::string(400'000, 'a')); };
+  FakeWorker worker(script);
+  worker.SetStatus([](auto& status) { status.set_context_tokens(500'000); });
+  FakeTokenizer tokenizer;
+  Cluster cluster({&worker}, {&tokenizer},
+                  [](GatewayOptions& options) { options.front_end.client_buffer_bytes = 1000; });
+  grpc::ClientContext context;
+  const auto stream = cluster.stub().Generate(&context, TextRequest("x"));
+  // Everything is given back while the client still does not read.
+  EXPECT_TRUE(Eventually([&] { return !worker.requests().empty() && cluster.Idle(); }));
+  v1::GenerateResponse response;
+  while (stream->Read(&response)) {
+  }
+  const absl::Status status = FromGrpc(stream->Finish());
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+  EXPECT_EQ(ReasonOf(status), "CLIENT_TOO_SLOW");
+}
+
+TEST(DrainTest, RunningStreamsEndAndNothingNewBegins) {
+  FakeWorker worker(Slowly(Says(kText)));
+  FakeTokenizer tokenizer;
+  Cluster cluster({&worker}, {&tokenizer});
+  std::thread drain;
+  const Answer answer = cluster.Ask(TextRequest("x"), [&](const v1::GenerateResponse& response) {
+    if (response.has_delta() && !drain.joinable()) {
+      drain = std::thread([&] { cluster.gateway().Drain(std::chrono::seconds(10)); });
+    }
+  });
+  drain.join();
+  EXPECT_TRUE(answer.status.ok()) << answer.status;
+  EXPECT_EQ(answer.texts.at(0), kText);
+  EXPECT_EQ(cluster.Ask(TextRequest("x")).status.code(), absl::StatusCode::kUnavailable);
+}
+
+TEST(LoadTest, ManyStreamsShareDecodeMessagesAndLoseNothing) {
+  FakeWorkerScript script = Says(kText);
+  script.interval = std::chrono::milliseconds(2);
+  FakeWorker worker(script);
+  FakeTokenizer tokenizer;
+  Cluster cluster({&worker}, {&tokenizer});
+  std::vector<std::thread> clients;
+  std::atomic<int> good = 0;
+  for (int i = 0; i < 8; ++i) {
+    clients.emplace_back([&] {
+      v1::GenerateRequest request = TextRequest("x");
+      request.set_n(8);
+      const Answer answer = cluster.Ask(request);
+      for (std::uint32_t choice = 0; choice < 8; ++choice) {
+        good += answer.status.ok() && answer.texts.at(choice) == kText &&
+                        answer.ids.at(choice) == FakeTokenizer::Ids(kText)
+                    ? 1
+                    : 0;
+      }
+    });
+  }
+  for (std::thread& client : clients) {
+    client.join();
+  }
+  EXPECT_EQ(good, 64);
+  EXPECT_LT(tokenizer.decode_messages(), tokenizer.decode_inputs());
+  EXPECT_TRUE(Eventually([&] { return cluster.Idle(); }));
+}
+
+}  // namespace
+}  // namespace yangtuo::gateway
