@@ -171,15 +171,16 @@ void StepLoop::Run() {
     ExpireDeadlines();
     if (lost_since_.has_value()) {
       TryRecovery();
-    } else {
+    }
+    if (!lost_since_.has_value()) {
       SubmitSteps();
     }
     PublishLoad();
-    if (in_flight_.empty()) {
-      WaitForWork();
-    } else {
+    if (!in_flight_.empty()) {
       TakeResult();
-    }
+    } else if (sequences_.empty() || lost_since_.has_value()) {
+      WaitForWork();
+    }  // Otherwise a stage failed and is back: plan again.
   }
   TakeCommands();
   FailAll(absl::CancelledError("the worker is shutting down"));
@@ -471,7 +472,6 @@ void StepLoop::WaitForWork() {
   const MutexLock lock(mutex_);
   while (submitted_.empty() && cancelled_.empty() && !stopping_) {
     if (!lost_since_.has_value()) {
-      // Waiting sequences without a plan cannot be: alone, each of them fits.
       wake_.Wait(mutex_);
     } else if (!wake_.WaitUntil(mutex_,
                                 std::chrono::steady_clock::now() + options_.recovery_pause)) {
