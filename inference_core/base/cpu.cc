@@ -19,7 +19,15 @@
 namespace yangtuo {
 namespace {
 
+constexpr int kMostCpus = 1 << 16;
+
 #if defined(__x86_64__)
+// Bit numbers: Intel SDM volume 2A, table 3-8 (CPUID); register states: volume 1, section 13.3.
+constexpr std::uint32_t kOsxsave = 1U << 27;
+constexpr std::uint64_t kAvxStates = 0x6;
+constexpr std::uint64_t kAvx512States = kAvxStates | 0xE0;
+constexpr std::uint64_t kAmxStates = 0x60000;
+
 struct CpuidLeaf {
   std::uint32_t eax = 0;
   std::uint32_t ebx = 0;
@@ -35,7 +43,6 @@ CpuidLeaf Cpuid(std::uint32_t leaf, std::uint32_t subleaf) {
 
 // Which register states the operating system saves (XCR0); 0 where it saves none.
 std::uint64_t EnabledRegisterStates(const CpuidLeaf& leaf1) {
-  constexpr std::uint32_t kOsxsave = 1U << 27;
   if ((leaf1.ecx & kOsxsave) == 0) {
     return 0;
   }
@@ -45,7 +52,6 @@ std::uint64_t EnabledRegisterStates(const CpuidLeaf& leaf1) {
   return (std::uint64_t{high} << 32) | low;
 }
 
-// Bit numbers: Intel SDM volume 2A, table 3-8 (CPUID); register states: volume 1, section 13.3.
 CpuFeatures DetectCpuFeatures() {
   const auto all_of = [](std::uint32_t word, std::initializer_list<int> bits) {
     return std::all_of(bits.begin(), bits.end(),
@@ -54,9 +60,6 @@ CpuFeatures DetectCpuFeatures() {
   const CpuidLeaf leaf1 = Cpuid(1, 0);
   const CpuidLeaf leaf7 = Cpuid(7, 0);
   const CpuidLeaf leaf7_1 = leaf7.eax >= 1 ? Cpuid(7, 1) : CpuidLeaf{};
-  constexpr std::uint64_t kAvxStates = 0x6;
-  constexpr std::uint64_t kAvx512States = kAvxStates | 0xE0;
-  constexpr std::uint64_t kAmxStates = 0x60000;
   const std::uint64_t states = EnabledRegisterStates(leaf1);
   const bool avx = (states & kAvxStates) == kAvxStates && all_of(leaf1.ecx, {28});
   CpuFeatures features;
@@ -162,8 +165,8 @@ std::optional<double> ReadCgroupQuota(const std::filesystem::path& root) {
 }  // namespace
 
 const CpuFeatures& GetCpuFeatures() {
-  static const CpuFeatures kFeatures = DetectCpuFeatures();
-  return kFeatures;
+  static const CpuFeatures features = DetectCpuFeatures();
+  return features;
 }
 
 std::int32_t CpuLimits::compute_threads() const {
@@ -175,7 +178,6 @@ std::int32_t CpuLimits::compute_threads() const {
 }
 
 std::vector<int> AffinityCpus() {
-  constexpr int kMostCpus = 1 << 16;
   for (int count = 1024; count <= kMostCpus; count *= 2) {  // EINVAL: the kernel's mask is larger
     const std::size_t bytes = CPU_ALLOC_SIZE(static_cast<std::size_t>(count));
     std::vector<cpu_set_t> set((bytes + sizeof(cpu_set_t) - 1) / sizeof(cpu_set_t));

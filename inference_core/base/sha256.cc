@@ -7,6 +7,8 @@
 namespace yangtuo {
 namespace {
 
+constexpr std::string_view kDigits = "0123456789abcdef";
+
 // OpenSSL's SHA-256 fails only without memory or with a broken installation. A digest decides which
 // weights are compatible, so going on without one would corrupt answers.
 void DieUnless(bool done) {
@@ -40,7 +42,6 @@ Sha256Digest Sha256::Finish() {
 std::string Sha256::FinishHex() { return ToHex(Finish()); }
 
 std::string ToHex(std::span<const std::byte> bytes) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
   std::string hex;
   hex.reserve(bytes.size() * 2);
   for (const std::byte b : bytes) {

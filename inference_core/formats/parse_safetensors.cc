@@ -27,6 +27,7 @@ static_assert(std::endian::native == std::endian::little,
 constexpr std::size_t kLengthBytes = 8;
 // The reference reader's limit.
 constexpr std::uint64_t kLongestHeader = 100'000'000;
+constexpr std::uint64_t kLargestSize = std::numeric_limits<std::int64_t>::max();
 
 struct ElementType {
   std::string_view name;
@@ -132,8 +133,7 @@ absl::StatusOr<std::vector<std::int64_t>> HeaderReader::ReadShape(const std::str
   dims.reserve(shape->size());
   std::int64_t elements = 1;
   for (const json& size : *shape) {
-    constexpr std::uint64_t kLargest = std::numeric_limits<std::int64_t>::max();
-    if (!size.is_number_unsigned() || size.get<std::uint64_t>() > kLargest) {
+    if (!size.is_number_unsigned() || size.get<std::uint64_t>() > kLargestSize) {
       return Fault(name, absl::StrFormat("shape %s: expected whole numbers from 0 to 2^63 - 1",
                                          Shown(*shape)));
     }

@@ -17,14 +17,14 @@ struct Counter {
 };
 
 TEST(MutexTest, KeepsWritersApart) {
-  constexpr int kThreads = 4;
-  constexpr int kRounds = 2000;
+  constexpr int writers = 4;
+  constexpr int rounds = 2000;
   Counter counter;
   {
     std::vector<std::jthread> threads;
-    for (int t = 0; t < kThreads; ++t) {
+    for (int t = 0; t < writers; ++t) {
       threads.emplace_back([&counter] {
-        for (int i = 0; i < kRounds; ++i) {
+        for (int i = 0; i < rounds; ++i) {
           const MutexLock lock(counter.mutex);
           ++counter.value;
         }
@@ -32,7 +32,7 @@ TEST(MutexTest, KeepsWritersApart) {
     }
   }
   const MutexLock lock(counter.mutex);
-  EXPECT_EQ(counter.value, kThreads * kRounds);
+  EXPECT_EQ(counter.value, writers * rounds);
 }
 
 TEST(CondVarTest, WakesAWaiterThatHoldsTheMutexAgain) {

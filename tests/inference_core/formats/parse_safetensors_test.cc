@@ -32,8 +32,8 @@ std::string FileOf(std::string_view header, std::size_t data_bytes) {
 }
 
 absl::StatusOr<std::map<std::string, StoredTensor>> Parse(const std::string& bytes) {
-  static const std::filesystem::path kFile = "m.safetensors";
-  return ParseSafetensors(std::as_bytes(std::span(bytes)), kFile);
+  static const std::filesystem::path file = "m.safetensors";
+  return ParseSafetensors(std::as_bytes(std::span(bytes)), file);
 }
 
 TEST(ParseSafetensorsTest, FindsTensorsWithTypeShapeAndBytes) {
