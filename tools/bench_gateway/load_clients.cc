@@ -1,0 +1,186 @@
+#include "tools/bench_gateway/load_clients.h"
+
+#include <atomic>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "grpcpp/channel.h"
+#include "grpcpp/create_channel.h"
+#include "grpcpp/support/client_callback.h"
+#include "inference_core/base/mutex.h"
+#include "services/common/status.h"
+#include "yangtuo/v1/generation.grpc.pb.h"
+
+namespace yangtuo::bench_gateway {
+namespace {
+
+// One connection's reads are one thread's work; a few share it.
+constexpr std::size_t kConnections = 4;
+constexpr auto kStreamLimit = std::chrono::minutes(10);
+
+struct Shared {
+  std::atomic<std::size_t> started = 0;
+  std::atomic<std::uint64_t> tokens = 0;
+  Mutex mutex;
+  CondVar ended;
+  std::size_t open ABSL_GUARDED_BY(mutex) = 0;
+};
+
+// One client's stream; owned by the State, which waits for OnDone.
+class ClientStream final : public grpc::ClientReadReactor<v1::GenerateResponse> {
+ public:
+  ClientStream(const LoadClients::Options& options, std::size_t index, Shared& shared)
+      : plan_(options.plan),
+        index_(index),
+        first_measured_(options.first_measured),
+        shared_(shared) {
+    request_.set_model(options.model);
+    request_.mutable_token_ids()->add_ids(1);
+    request_.mutable_sampling()->set_seed(index);
+    request_.mutable_stop()->set_max_new_tokens(static_cast<std::uint32_t>(plan_->num_tokens()));
+    request_.mutable_stop()->set_ignore_eos(true);
+    delays_.reserve(plan_->num_tokens() - std::min(first_measured_, plan_->num_tokens()));
+  }
+
+  void Begin(v1::GenerationService::Stub& stub) {
+    context_.set_deadline(std::chrono::system_clock::now() + kStreamLimit);
+    stub.async()->Generate(&context_, &request_, this);
+    StartRead(&response_);
+    StartCall();
+  }
+
+  void Cancel() { context_.TryCancel(); }
+
+  // After the end.
+  void AddTo(LoadReport& report) const {
+    const bool complete = status_.ok() && next_ == plan_->num_tokens() && wrong_ == 0;
+    ++(complete ? report.streams_ok : report.streams_failed);
+    if (!complete && report.first_error.empty()) {
+      report.first_error =
+          status_.ok() ? absl::StrFormat("stream %d: %d of %d tokens, %d wrong", index_, next_,
+                                         plan_->num_tokens(), wrong_)
+                       : absl::StrFormat("stream %d: %s", index_, status_.error_message());
+    }
+    report.tokens += next_ - wrong_;
+    report.tokens_wrong += wrong_;
+    report.delays.insert(report.delays.end(), delays_.begin(), delays_.end());
+  }
+
+ private:
+  void OnReadDone(bool ok) override {
+    if (!ok) {
+      return;
+    }
+    if (response_.has_started()) {
+      Started();
+    } else if (response_.has_delta()) {
+      Compare(response_.delta());
+    }
+    StartRead(&response_);
+  }
+
+  void OnDone(const grpc::Status& status) override {
+    status_ = status;
+    Started();
+    const MutexLock lock(shared_.mutex);
+    if (--shared_.open == 0) {
+      shared_.ended.NotifyAll();
+    }
+  }
+
+  void Started() {
+    if (!std::exchange(started_, true)) {
+      ++shared_.started;
+    }
+  }
+
+  void Compare(const v1::Delta& delta) {
+    const std::int64_t now = NowNanoseconds();
+    for (const std::uint32_t id : delta.token_ids()) {
+      if (next_ >= plan_->num_tokens() || id != plan_->Token(index_, next_)) {
+        ++wrong_;
+      } else if (next_ >= first_measured_) {
+        delays_.push_back(static_cast<float>(now - plan_->SentAt(index_, next_)) * 1e-9F);
+      }
+      ++next_;
+    }
+    shared_.tokens += static_cast<std::uint64_t>(delta.token_ids_size());
+  }
+
+  const std::shared_ptr<TokenPlan> plan_;
+  const std::size_t index_;
+  const std::size_t first_measured_;
+  Shared& shared_;
+  grpc::ClientContext context_;
+  v1::GenerateRequest request_;
+  v1::GenerateResponse response_;
+  grpc::Status status_;
+  bool started_ = false;
+  std::size_t next_ = 0;
+  std::uint64_t wrong_ = 0;
+  std::vector<float> delays_;
+};
+
+}  // namespace
+
+struct LoadClients::State {
+  Shared shared;
+  std::vector<std::unique_ptr<v1::GenerationService::Stub>> stubs;
+  std::vector<std::unique_ptr<ClientStream>> streams;
+};
+
+std::unique_ptr<LoadClients> LoadClients::Start(const Options& options) {
+  auto state = std::make_unique<State>();
+  for (std::size_t i = 0; i < kConnections; ++i) {
+    grpc::ChannelArguments arguments;
+    arguments.SetInt("yangtuo.connection", static_cast<int>(i));  // else gRPC would share one
+    state->stubs.push_back(v1::GenerationService::NewStub(grpc::CreateCustomChannel(
+        options.gateway, grpc::InsecureChannelCredentials(), arguments)));
+  }
+  const std::size_t count = options.plan->num_streams();
+  {
+    const MutexLock lock(state->shared.mutex);
+    state->shared.open = count;
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    state->streams.push_back(std::make_unique<ClientStream>(options, i, state->shared));
+    state->streams.back()->Begin(*state->stubs[i % kConnections]);
+  }
+  return std::unique_ptr<LoadClients>(new LoadClients(std::move(state)));
+}
+
+LoadClients::LoadClients(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+LoadClients::~LoadClients() { Finish(Duration{}); }
+
+std::size_t LoadClients::started() const { return state_->shared.started; }
+std::uint64_t LoadClients::tokens_received() const { return state_->shared.tokens; }
+
+LoadReport LoadClients::Finish(Duration limit) {
+  Shared& shared = state_->shared;
+  const TimePoint end = std::chrono::steady_clock::now() + limit;
+  bool cancel = false;
+  {
+    const MutexLock lock(shared.mutex);
+    while (shared.open > 0 && std::chrono::steady_clock::now() < end) {
+      shared.ended.WaitUntil(shared.mutex, end);
+    }
+    cancel = shared.open > 0;
+  }
+  if (cancel) {
+    for (const auto& stream : state_->streams) {
+      stream->Cancel();
+    }
+    const MutexLock lock(shared.mutex);
+    while (shared.open > 0) {
+      shared.ended.Wait(shared.mutex);
+    }
+  }
+  LoadReport report;
+  for (const auto& stream : state_->streams) {
+    stream->AddTo(report);
+  }
+  return report;
+}
+
+}  // namespace yangtuo::bench_gateway

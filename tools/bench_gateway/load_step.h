@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "inference_core/base/clock.h"
+#include "tools/bench_gateway/token_producer.h"
+
+namespace yangtuo::bench_gateway {
+
+// One load for some seconds.
+struct StepOptions {
+  std::size_t streams = 1000;
+  double tokens_per_second = 20;  // of one stream
+  double warmup_seconds = 2;
+  double measured_seconds = 5;
+};
+
+// What came of it.
+struct StepResult {
+  StepOptions options;
+  double produced_per_second = 0;   // by the producer, while measured
+  double delivered_per_second = 0;  // to the clients, while measured
+  double gateway_cores = 0;         // processor time over wall time; 0 when not known
+  double tokenizer_cores = 0;
+  double delay_p50 = 0;  // seconds, of measured tokens
+  double delay_p99 = 0;
+  double delay_max = 0;
+  std::uint64_t tokens_wrong = 0;
+  std::size_t streams_failed = 0;
+  std::string first_error;
+
+  // Nothing lost, and the delays did not grow without bound.
+  [[nodiscard]] bool sustained() const;
+};
+
+// Where the load goes.
+struct LoadTarget {
+  std::string gateway;
+  std::string model;
+  std::vector<std::uint32_t> ids;  // tokens to draw from
+  TokenProducer* producer = nullptr;
+  // Processor seconds used so far; may be empty.
+  std::function<double()> gateway_cpu{};
+  std::function<double()> tokenizer_cpu{};
+};
+
+// UNAVAILABLE when the streams cannot be opened.
+absl::StatusOr<StepResult> RunStep(const LoadTarget& target, const StepOptions& options);
+
+}  // namespace yangtuo::bench_gateway

@@ -1,0 +1,14 @@
+#pragma once
+
+#include <functional>
+
+namespace CLI {
+class App;
+}
+
+namespace yangtuo {
+
+// Adds `yangtuo chat`; sets `run` when it is chosen.
+void AddChatCommand(CLI::App& parent, std::function<int()>& run);
+
+}  // namespace yangtuo

@@ -1,0 +1,58 @@
+#include <cstdlib>
+#include <functional>
+#include <iostream>
+#include <string>
+
+#include "CLI/CLI.hpp"
+#include "services/common/build_info.h"
+#include "tools/chat/chat_command.h"
+#include "tools/generate/generate_command.h"
+#include "tools/models/models_command.h"
+#include "tools/status/status_command.h"
+#include "tools/up/up_command.h"
+
+namespace {
+
+constexpr int kExitUsage = 2;
+
+constexpr char kExamples[] = R"(Examples:
+  yangtuo up                                     run the embedded demo model
+  yangtuo generate 写一首题为《春望》的五言律诗。  ask it, from another terminal
+  yangtuo chat                                   a conversation
+  yangtuo up --help                              what a command takes, with examples)";
+
+// Names the command whose help has the answer.
+std::string Explain(const CLI::App* app, const CLI::Error& error) {
+  const auto chosen = app->get_subcommands();
+  const std::string command = chosen.empty() ? "yangtuo" : "yangtuo " + chosen[0]->get_name();
+  std::string what = error.what();
+  if (chosen.empty() && !app->remaining().empty()) {
+    what = "there is no command " + app->remaining().front();
+  }
+  return command + ": " + what + "\n" + command + " --help shows what there is\n";
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Serves LLaMA models on CPUs, and talks to them.", "yangtuo");
+  std::function<int()> run;
+  yangtuo::AddUpCommand(app, run);
+  yangtuo::AddGenerateCommand(app, run);
+  yangtuo::AddChatCommand(app, run);
+  yangtuo::AddModelsCommand(app, run);
+  yangtuo::AddStatusCommand(app, run);
+  app.set_version_flag("--version", std::string(yangtuo::ThisBuild().version));
+  app.footer(kExamples);
+  app.failure_message(Explain);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? EXIT_SUCCESS : kExitUsage;
+  }
+  if (!run) {
+    std::cerr << app.help();
+    return kExitUsage;
+  }
+  return run();
+}
