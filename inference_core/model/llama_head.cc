@@ -1,0 +1,221 @@
+#include "inference_core/model/llama_head.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "inference_core/base/status_macros.h"
+#include "inference_core/kernels/parallel.h"
+
+namespace yangtuo {
+namespace {
+
+// Rows of logits in memory at a time: 14 MB for a vocabulary of 55,296.
+constexpr std::int64_t kRowsAtOnce = 64;
+
+bool AllFinite(std::span<const float> values) {
+  // x - x is 0 for finite numbers and NaN otherwise; the sum needs no branch per element.
+  float sum = 0.0F;
+  for (const float value : values) {
+    sum += value - value;
+  }
+  return sum == 0.0F;
+}
+
+std::vector<float> UnitMean(std::span<const double> sum) {
+  // The length does not depend on the count, so the mean needs no division.
+  double squares = 0.0;
+  for (const double value : sum) {
+    squares += value * value;
+  }
+  const double scale = squares > 0.0 ? 1.0 / std::sqrt(squares) : 0.0;
+  std::vector<float> values;
+  values.reserve(sum.size());
+  for (const double value : sum) {
+    values.push_back(static_cast<float>(value * scale));
+  }
+  return values;
+}
+
+}  // namespace
+
+LlamaHead::LlamaHead(LlamaShard& shard)
+    : shard_(shard),
+      gathered_(static_cast<std::size_t>(kRowsAtOnce * shard.options().config.hidden)),
+      normed_(gathered_.size()),
+      logits_(static_cast<std::size_t>(kRowsAtOnce * shard.options().config.vocab)) {}
+
+absl::Status LlamaHead::CheckRows(const Step& step, const StepRows& rows) const {
+  const std::int64_t end = rows.first_position + static_cast<std::int64_t>(rows.token_ids.size());
+  const bool closed =
+      std::find(step.closes.begin(), step.closes.end(), rows.id) != step.closes.end();
+  const auto opened = std::find_if(step.opens.rbegin(), step.opens.rend(),
+                                   [&](const SequenceOpen& open) { return open.id == rows.id; });
+  const bool opens_now = opened != step.opens.rend();
+  const auto known = sequences_.find(rows.id);
+  if (closed || (!opens_now && known == sequences_.end())) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("step %d has rows of sequence %d, which is not open", step.id, rows.id));
+  }
+  const SequenceTask task = opens_now ? opened->task : known->second.task;
+  if (task == SequenceTask::kEmbed) {
+    const std::int32_t summed = opens_now ? 0 : known->second.summed;
+    if (rows.first_position != summed) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("sequence %d embeds all its positions in order: expected rows from "
+                          "position %d, found %d",
+                          rows.id, summed, rows.first_position));
+    }
+    return absl::OkStatus();
+  }
+  const std::int64_t tokens =
+      opens_now ? static_cast<std::int64_t>(opened->prompt_ids.size() + opened->emitted_ids.size())
+                : known->second.sampler.position();
+  if (rows.want_output ? end != tokens : end > tokens) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "sequence %d has %d tokens, rows of step %d end at %d", rows.id, tokens, step.id, end));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LlamaHead::Begin(const Step& step) {
+  for (const StepRows& rows : step.rows) {
+    YANGTUO_RETURN_IF_ERROR(CheckRows(step, rows));
+  }
+  for (const SequenceOpen& open : step.opens) {
+    const bool embeds = open.task == SequenceTask::kEmbed;
+    const auto hidden = static_cast<std::size_t>(shard_.options().config.hidden);
+    sequences_.insert_or_assign(
+        open.id,
+        Sequence{.task = open.task,
+                 .prompt = open.prompt_logprobs ? open.prompt_ids : std::vector<TokenId>(),
+                 .prompt_logprobs = open.prompt_logprobs && !embeds,
+                 .alternatives = open.sampling.logprobs.value_or(0),
+                 .sampler = SequenceSampler(open.sampling, open.prompt_ids, open.emitted_ids),
+                 .hidden_sum = std::vector<double>(embeds ? hidden : 0),
+                 .summed = 0});
+  }
+  for (const SequenceId id : step.closes) {
+    sequences_.erase(id);
+  }
+  return absl::OkStatus();
+}
+
+void LlamaHead::AddHidden(Sequence& sequence, ConstMatrix rows) {
+  const std::int64_t hidden = rows.dim(1);
+  for (std::int64_t first = 0; first < rows.dim(0); first += kRowsAtOnce) {
+    const std::int64_t count = std::min(kRowsAtOnce, rows.dim(0) - first);
+    const Matrix normed(normed_.data(), {count, hidden});
+    shard_.FinalNorm(ConstMatrix(rows.data() + first * hidden, {count, hidden}), normed);
+    for (std::int64_t r = 0; r < count; ++r) {
+      const std::span<float> row = normed.Row(r);
+      for (std::size_t i = 0; i < row.size(); ++i) {
+        sequence.hidden_sum[i] += static_cast<double>(row[i]);
+      }
+    }
+  }
+  sequence.summed += static_cast<std::int32_t>(rows.dim(0));
+}
+
+void LlamaHead::CollectLogprobs(const StepRows& rows, std::int64_t first_row, Sequence& sequence,
+                                StepResult& result) {
+  // The row at position p scores the prompt's token at p + 1.
+  const auto prompt = static_cast<std::int64_t>(sequence.prompt.size());
+  const std::int64_t count =
+      std::min(static_cast<std::int64_t>(rows.token_ids.size()), prompt - 1 - rows.first_position);
+  if (count <= 0) {
+    return;
+  }
+  result.prompt_logprobs.push_back(
+      {.id = rows.id,
+       .first_position = rows.first_position + 1,
+       .entries = std::vector<SampledToken>(static_cast<std::size_t>(count))});
+  std::vector<SampledToken>& entries = result.prompt_logprobs.back().entries;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto at = static_cast<std::size_t>(rows.first_position + 1 + i);
+    wanted_.push_back({.row = first_row + i,
+                       .id = rows.id,
+                       .sequence = &sequence,
+                       .answer = &entries[static_cast<std::size_t>(i)],
+                       .given = sequence.prompt[at]});
+  }
+}
+
+void LlamaHead::Collect(const Step& step, ConstMatrix x, StepResult& result) {
+  wanted_.clear();
+  // Answers are written through pointers: no list may move once it has entries.
+  result.samples.reserve(step.rows.size());
+  result.prompt_logprobs.reserve(step.rows.size());
+  std::int64_t first_row = 0;
+  for (const StepRows& rows : step.rows) {
+    Sequence& sequence = sequences_.at(rows.id);
+    const auto count = static_cast<std::int64_t>(rows.token_ids.size());
+    if (sequence.task == SequenceTask::kEmbed) {
+      AddHidden(sequence, ConstMatrix(x.data() + first_row * x.dim(1), {count, x.dim(1)}));
+      if (rows.want_output) {
+        result.embeddings.push_back({.id = rows.id, .values = UnitMean(sequence.hidden_sum)});
+      }
+    } else {
+      if (sequence.prompt_logprobs) {
+        CollectLogprobs(rows, first_row, sequence, result);
+      }
+      if (rows.want_output) {
+        result.samples.push_back({.id = rows.id, .token = {}});
+        wanted_.push_back({.row = first_row + count - 1,
+                           .id = rows.id,
+                           .sequence = &sequence,
+                           .answer = &result.samples.back().token,
+                           .given = std::nullopt});
+      }
+    }
+    first_row += count;
+  }
+}
+
+absl::Status LlamaHead::Answer(std::span<const LogitsRow> rows, ConstMatrix x) {
+  const auto count = static_cast<std::int64_t>(rows.size());
+  const Matrix gathered(gathered_.data(), {count, x.dim(1)});
+  const Matrix normed(normed_.data(), {count, x.dim(1)});
+  const Matrix logits(logits_.data(), {count, shard_.options().config.vocab});
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::span<const float> row = x.Row(rows[static_cast<std::size_t>(i)].row);
+    std::copy(row.begin(), row.end(), gathered.Row(i).begin());
+  }
+  YANGTUO_RETURN_IF_ERROR(shard_.Logits(gathered, normed, logits));
+  std::vector<char> finite(rows.size(), 0);
+  kernels::ParallelFor(shard_.options().threads, count, [&](std::int64_t i) {
+    const auto at = static_cast<std::size_t>(i);
+    const LogitsRow& row = rows[at];
+    const std::span<float> values = logits.Row(i);
+    if (!AllFinite(values)) {
+      return;
+    }
+    finite[at] = 1;
+    *row.answer = row.given.has_value() ? GivenToken(values, *row.given, row.sequence->alternatives)
+                                        : row.sequence->sampler.Sample(values);
+  });
+  const auto broken = std::find(finite.begin(), finite.end(), 0);
+  if (broken != finite.end()) {
+    return absl::InternalError(absl::StrFormat(
+        "sequence %d: the model gave logits that are not finite numbers; its weights may be "
+        "damaged (see `yangtuo verify`)",
+        rows[static_cast<std::size_t>(broken - finite.begin())].id));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<StepResult> LlamaHead::Finish(const Step& step, ConstMatrix x) {
+  StepResult result;
+  result.id = step.id;
+  Collect(step, x, result);
+  const std::span<const LogitsRow> wanted(wanted_);
+  for (std::size_t first = 0; first < wanted.size(); first += kRowsAtOnce) {
+    const std::size_t count = std::min<std::size_t>(kRowsAtOnce, wanted.size() - first);
+    YANGTUO_RETURN_IF_ERROR(Answer(wanted.subspan(first, count), x));
+  }
+  return result;
+}
+
+}  // namespace yangtuo
