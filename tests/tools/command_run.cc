@@ -31,11 +31,15 @@ bool WaitUntil(const Condition& condition) {
 
 }  // namespace
 
-CommandRun::CommandRun(const std::vector<std::string>& arguments, const std::string& input) {
+CommandRun::CommandRun(const std::vector<std::string>& arguments, const std::string& input)
+    : CommandRun(YANGTUO_BINARY_DIR "/bin/yangtuo", arguments, input) {}
+
+CommandRun::CommandRun(const std::filesystem::path& program,
+                       const std::vector<std::string>& arguments, const std::string& input) {
   std::ofstream(folder_.path() / "in") << input;
   // The shell sets the streams up and becomes the program, so that signals reach the program.
   std::vector<std::string> all = {"/bin/sh", "-c", R"(cd "$0"; exec "$@" <in >out 2>err)",
-                                  folder_.path().string(), YANGTUO_BINARY_DIR "/bin/yangtuo"};
+                                  folder_.path().string(), program.string()};
   all.insert(all.end(), arguments.begin(), arguments.end());
   auto child = ChildProcess::Start(all, folder_.path() / "log");
   if (child.ok()) {

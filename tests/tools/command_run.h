@@ -1,5 +1,6 @@
 #pragma once
 
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
@@ -9,10 +10,13 @@
 
 namespace yangtuo::testing {
 
-// The real `yangtuo` program, run by a test with its input from nowhere or a file.
+// The real `yangtuo` program, run by a test.
 class CommandRun {
  public:
   explicit CommandRun(const std::vector<std::string>& arguments, const std::string& input = "");
+  // A copy of the program that is somewhere else.
+  CommandRun(const std::filesystem::path& program, const std::vector<std::string>& arguments,
+             const std::string& input);
 
   // How it ended, in ChildProcess's words; "still runs" after a minute.
   std::string Wait();
