@@ -5,7 +5,7 @@ import math
 import unittest
 
 import grpc
-from cluster import DATA, POEM_ALPACA, Cluster, ask, generation_pb2
+from cluster import DATA, POEM_ALPACA, Cluster, ask, generation_pb2, sampling_pb2
 
 QUESTION = {"chat": "写一首题为《春望》的五言律诗。"}
 
@@ -59,18 +59,18 @@ class AnswersTest(unittest.TestCase):
         answer = ask(self.stub, QUESTION, max_new_tokens=150, stop_strings=[stop])
         self.assertEqual(answer.text, whole[:whole.index(stop)])
         self.assertEqual(answer.finished.choices[0].stop_string, stop)
-        self.assertEqual(answer.finished.choices[0].finish_reason, generation_pb2.FINISH_REASON_STOP)
+        self.assertEqual(answer.finished.choices[0].finish_reason, sampling_pb2.FINISH_REASON_STOP)
         self.cluster.assert_nothing_held()
 
     def test_length_limit_is_kept_and_named(self):
         answer = ask(self.stub, QUESTION, max_new_tokens=7)
         self.assertEqual(len(answer.tokens), 7)
-        self.assertEqual(answer.finished.choices[0].finish_reason, generation_pb2.FINISH_REASON_LENGTH)
+        self.assertEqual(answer.finished.choices[0].finish_reason, sampling_pb2.FINISH_REASON_LENGTH)
         self.assertEqual(answer.finished.usage.completion_tokens, 7)
 
     def test_ignore_eos_and_min_new_tokens_write_past_the_end(self):
         short = ask(self.stub, QUESTION, max_new_tokens=300)
-        self.assertEqual(short.finished.choices[0].finish_reason, generation_pb2.FINISH_REASON_STOP)
+        self.assertEqual(short.finished.choices[0].finish_reason, sampling_pb2.FINISH_REASON_STOP)
         count = len(short.tokens) + 20
         self.assertEqual(len(ask(self.stub, QUESTION, max_new_tokens=count, ignore_eos=True).tokens), count)
         longer = ask(self.stub, QUESTION, max_new_tokens=count + 50, min_new_tokens=count)

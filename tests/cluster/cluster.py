@@ -19,9 +19,12 @@ BINARIES = pathlib.Path(os.environ["YANGTUO_BINARY_DIR"]) / "bin"
 DATA = SOURCE.parent / "shared" / "data"
 POEM_ALPACA = SOURCE / "deploy" / "models" / "poem-alpaca"
 
-sys.path.insert(0, str(pathlib.Path(os.environ["YANGTUO_BINARY_DIR"]) / "tests" / "stubs"))
+STUBS = pathlib.Path(os.environ["YANGTUO_BINARY_DIR"]) / "tests" / "stubs"
+sys.path.insert(0, str(STUBS))
+# Schemas of packages that exist already: look for the rest of them among the stubs.
+grpc.__path__.append(str(STUBS / "grpc"))
 from grpc.health.v1 import health_pb2, health_pb2_grpc  # noqa: E402  (made beside the tests)
-from yangtuo.v1 import generation_pb2, generation_pb2_grpc  # noqa: E402
+from yangtuo.v1 import generation_pb2, generation_pb2_grpc, sampling_pb2  # noqa: E402
 
 START_LIMIT = 60.0  # seconds; sanitizer builds are slow
 

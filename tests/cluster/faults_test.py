@@ -159,7 +159,7 @@ class LostProcessTest(unittest.TestCase):
             cluster.assert_nothing_held()
 
     def test_hung_shard_is_found_and_the_group_is_not_ready(self):
-        with Cluster(slow_model(), shards=2, worker=["--recovery-limit", "2s"]) as cluster, cluster.stub() as stub:
+        with Cluster(slow_model(), shards=2, worker=["--recovery-seconds", "2"]) as cluster, cluster.stub() as stub:
             stream = stub.Generate(generate_request([1, 302], **LONG), timeout=60)
             next(stream)
             started = time.monotonic()
