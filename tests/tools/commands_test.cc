@@ -107,8 +107,7 @@ TEST_F(CommandsTest, GenerateKeepsWhatCameBeforeAnErrorAndSaysWhatToDo) {
   EXPECT_EQ(run.Wait(), "exit code 1");
   EXPECT_EQ(run.out(), "床前明月光\n");
   EXPECT_EQ(run.err(),
-            "yangtuo generate: the cluster is full: 256 requests are in flight (try again in 2 "
-            "s)\n");
+            "yangtuo generate: the cluster is full: 256 requests are in flight (retry in 2 s)\n");
 }
 
 TEST_F(CommandsTest, GenerateRefusesAPromptThatIsNotUtf8) {

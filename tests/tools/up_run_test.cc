@@ -124,22 +124,22 @@ TEST_F(UpRunTest, ShowsTheClusterWhenItIsReadyAndStopsItOnCtrlC) {
 TEST_F(UpRunTest, RestartsACrashedWorkerAndTellsTheStateFile) {
   CommandRun run = Up({});
   ASSERT_TRUE(run.WaitForOutput("Ctrl-C stops the cluster.")) << run.err();
-  const ServiceRecord worker = State().services.at(0);
+  const ServiceRecord worker = State().services.at(2);
   kill(static_cast<pid_t>(worker.pid), SIGKILL);
   ASSERT_TRUE(run.WaitForOutput("worker 0 runs again"));
   const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-  while (State().services.at(0).pid == worker.pid && std::chrono::steady_clock::now() < limit) {
+  while (State().services.at(2).pid == worker.pid && std::chrono::steady_clock::now() < limit) {
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
-  EXPECT_NE(State().services.at(0).pid, worker.pid);
-  EXPECT_EQ(State().services.at(0).restarts, 1);
+  EXPECT_NE(State().services.at(2).pid, worker.pid);
+  EXPECT_EQ(State().services.at(2).restarts, 1);
 }
 
 TEST_F(UpRunTest, ShowsTheLogOfAServiceThatCannotStart) {
   WriteService("worker", "echo 'model.safetensors is truncated' >&2; exit 1");
   CommandRun run = Up({});
   EXPECT_EQ(run.Wait(), "exit code 1");
-  EXPECT_THAT(run.err(), HasSubstr("yangtuo up: the worker 0 ended (exit code 1)"));
+  EXPECT_THAT(run.err(), HasSubstr("yangtuo up: worker 0 ended (exit code 1)"));
   EXPECT_THAT(run.err(), HasSubstr("model.safetensors is truncated"));
 }
 
@@ -147,14 +147,14 @@ TEST_F(UpRunTest, SaysWhoIsNotReadyWhenTheLimitPasses) {
   ready_ = false;
   CommandRun run = Up({"--start-limit", "0.3"});
   EXPECT_EQ(run.Wait(), "exit code 1");
-  EXPECT_THAT(run.err(), HasSubstr("the worker 0 was not ready within"));
+  EXPECT_THAT(run.err(), HasSubstr("worker 0 was not ready within"));
   EXPECT_THAT(run.err(), HasSubstr("loading weights"));
 }
 
 TEST_F(UpRunTest, CtrlCDuringTheStartStopsEverything) {
   ready_ = false;
   CommandRun run = Up({});
-  ASSERT_TRUE(run.WaitForOutput("waiting until the worker 0 is ready"));
+  ASSERT_TRUE(run.WaitForOutput("waiting until worker 0 is ready"));
   run.Signal(SIGINT);
   EXPECT_EQ(run.Wait(), "exit code 0");
 }

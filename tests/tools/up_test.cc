@@ -58,14 +58,14 @@ TEST(PlanClusterTest, StartsTheShardsOfAGroupFromTheLastToTheFirst) {
   shape.shards = 3;
   const auto plan = PlanCluster(shape);
   ASSERT_THAT(Names(plan),
-              ElementsAre("worker 0 shard 2", "worker 0 shard 1", "worker 0", "worker 1 shard 2",
-                          "worker 1 shard 1", "worker 1", "tokenizer", "gateway"));
+              ElementsAre("worker 1 shard 2", "worker 1 shard 1", "worker 1", "worker 0 shard 2",
+                          "worker 0 shard 1", "worker 0", "tokenizer", "gateway"));
   EXPECT_THAT(plan[0].arguments, Contains("--shard=2/3"));
   EXPECT_THAT(plan[0].peers, IsEmpty());
   ASSERT_EQ(plan[1].peers.size(), 1U);
   EXPECT_EQ(plan[1].peers[0].flag, "--next");
   EXPECT_EQ(plan[1].peers[0].key, "shard");
-  EXPECT_THAT(plan[1].peers[0].services, ElementsAre("worker 0 shard 2"));
+  EXPECT_THAT(plan[1].peers[0].services, ElementsAre("worker 1 shard 2"));
   EXPECT_EQ(plan[1].listens.back().flag, "--shard-listen");
   // The leader is not reached by shards.
   EXPECT_EQ(plan[2].listens.size(), 2U);
@@ -176,11 +176,11 @@ TEST(FormatSummaryTest, LeavesTheDefaultAddressOutOfTheCommands) {
   ClusterSummary summary;
   summary.state.gateway = "127.0.0.1:50051";
   summary.models.add_models()->set_chat_template("alpaca");
-  EXPECT_THAT(FormatSummary(summary, 80), HasSubstr("\n  yangtuo chat\n"));
+  EXPECT_THAT(FormatSummary(summary), HasSubstr("\n  yangtuo chat\n"));
   summary.state.gateway = "127.0.0.1:7";
-  EXPECT_THAT(FormatSummary(summary, 80), HasSubstr("\n  yangtuo chat --server 127.0.0.1:7\n"));
+  EXPECT_THAT(FormatSummary(summary), HasSubstr("\n  yangtuo chat --server 127.0.0.1:7\n"));
   summary.models.Clear();
-  EXPECT_THAT(FormatSummary(summary, 80), Not(HasSubstr("yangtuo chat")));
+  EXPECT_THAT(FormatSummary(summary), Not(HasSubstr("yangtuo chat")));
 }
 
 }  // namespace

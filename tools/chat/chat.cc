@@ -28,6 +28,7 @@ std::string WhyNoChat(const v1::Model& model) {
 
 int RunChat(const ChatOptions& options) {
   InterruptWatch interrupts;
+  interrupts.SetHandler([](int signal) { _exit(128 + signal); });
   const absl::StatusOr<std::unique_ptr<Client>> client = Client::Create(options.client);
   if (!client.ok()) {
     return Fail(DescribeError(client.status(), options.client.server));
@@ -35,16 +36,6 @@ int RunChat(const ChatOptions& options) {
   const Terminal terminal = Terminal::LookAt(STDOUT_FILENO);
   const bool interactive = terminal.interactive && Terminal::LookAt(STDIN_FILENO).interactive;
   const std::unique_ptr<LineReader> reader = interactive ? NewTerminalReader() : NewPipeReader();
-  interrupts.SetHandler([&](int signal) {
-    // In a terminal Ctrl-C stops the answer, not the program; while a message is typed it arrives
-    // as a key.
-    if (signal == SIGINT && interactive) {
-      (*client)->Cancel();
-      return;
-    }
-    reader->Restore();
-    _exit(128 + signal);
-  });
   const absl::StatusOr<v1::Model> model = (*client)->FindModel(options.model);
   if (!model.ok()) {
     return Fail(DescribeError(model.status(), options.client.server));
@@ -53,6 +44,16 @@ int RunChat(const ChatOptions& options) {
     return Fail(WhyNoChat(*model));
   }
   ChatSession session(options, *model, **client, interactive ? terminal : Terminal{});
+  interrupts.SetHandler([&](int signal) {
+    // In a terminal Ctrl-C stops the answer, not the program; while a message is typed it arrives
+    // as a key.
+    if (signal == SIGINT && interactive) {
+      session.Interrupt();
+      return;
+    }
+    reader->Restore();
+    _exit(128 + signal);
+  });
   const int code = session.Run(*reader);
   interrupts.SetHandler(nullptr);
   return code;

@@ -128,7 +128,13 @@ bool ChatSession::MakeRoom(const std::string& message) {
   return true;
 }
 
+void ChatSession::Interrupt() {
+  interrupted_ = true;
+  client_.Cancel();
+}
+
 void ChatSession::Answer(const std::string& message) {
+  interrupted_ = false;
   if (!MakeRoom(message)) {
     return;
   }
@@ -140,7 +146,9 @@ void ChatSession::Answer(const std::string& message) {
   v1::Finished finished;
   const absl::Status status =
       client_.Generate(request, options_.timeout, [&](const v1::GenerateResponse& response) {
-        if (response.has_delta()) {
+        if (interrupted_) {
+          client_.Cancel();  // it came before there was a call
+        } else if (response.has_delta()) {
           answer += response.delta().text();
           Say(response.delta().text());
         } else if (response.has_finished()) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <string>
 #include <string_view>
 
@@ -19,6 +20,8 @@ class ChatSession {
   // Until the input ends; returns the program's exit code: 1 when an answer failed in a pipe, where
   // nobody can try again.
   int Run(LineReader& reader);
+  // Stops the answer that is on its way, if there is one. Thread-safe.
+  void Interrupt();
 
  private:
   enum class After { kGoOn, kLeave };
@@ -40,6 +43,7 @@ class ChatSession {
   Terminal terminal_;
   Conversation conversation_;
   bool failed_ = false;
+  std::atomic<bool> interrupted_ = false;  // since the last message
 };
 
 }  // namespace yangtuo

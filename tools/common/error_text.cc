@@ -25,8 +25,8 @@ std::optional<double> RetryAfterSeconds(const absl::Status& status) {
 
 std::string WhenToRetry(const absl::Status& status) {
   const auto seconds = RetryAfterSeconds(status);
-  return seconds && *seconds > 0 ? absl::StrFormat("try again in %.3g s", *seconds)
-                                 : "try again in a moment";
+  return seconds && *seconds > 0 ? absl::StrFormat("retry in %.3g s", *seconds)
+                                 : "retry in a moment";
 }
 
 // UNAVAILABLE without a reason comes from gRPC itself: the gateway was not reached.

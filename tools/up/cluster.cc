@@ -46,10 +46,8 @@ Cluster::~Cluster() = default;
 
 void Cluster::OnReport(const std::string& service, const std::string& what) {
   changed_ = true;
-  // At the first start the progress line tells enough.
-  if (ready_) {
-    progress_.Print(absl::StrFormat("%s %s", service, what));
-  }
+  const std::string line = absl::StrFormat("%s %s", service, what);
+  ready_ ? progress_.Print(line) : progress_.Step(line);
 }
 
 bool Cluster::WaitForSignal(Duration limit) {
@@ -65,14 +63,14 @@ absl::StatusOr<Cluster::Outcome> Cluster::Start() {
   while (!ready_) {
     YANGTUO_RETURN_IF_ERROR(supervisor_.Tick(Now()));
     if (!supervisor_.all_running()) {
-      progress_.Show(StartingNames(), Now());
+      progress_.ShowBriefly(StartingNames(), Now());
     } else if (Now() >= next_probe) {
       unready = FirstUnready();
       ready_ = unready.empty();
       next_probe = Now() + kProbePeriod;
     }
     if (!ready_ && !unready.empty()) {
-      progress_.Show(absl::StrFormat("waiting until the %s is ready", unready), Now());
+      progress_.Show(absl::StrFormat("waiting until %s is ready", unready), Now());
       if (Now() - begin > options_.ready_limit) {
         progress_.Clear();
         return NotReadyInTime(unready);
@@ -147,7 +145,7 @@ absl::Status Cluster::NotReadyInTime(const std::string& service) const {
     }
   }
   return absl::DeadlineExceededError(
-      absl::StrFormat("the %s was not ready within %.0f s (--start-limit): %s; %s", service,
+      absl::StrFormat("%s was not ready within %.0f s (--start-limit): %s; %s", service,
                       ToSeconds(options_.ready_limit),
                       answer.ok() ? answer->body : std::string(answer.status().message()), tail));
 }
@@ -158,7 +156,10 @@ ClusterState Cluster::State() const {
                      .model = options_.shape.model.string(),
                      .log_folder = options_.supervisor.folder.string(),
                      .services = {}};
-  for (const ServiceView& service : supervisor_.services()) {
+  // A plan has peers before those that name them; people look for the gateway first.
+  const std::vector<ServiceView> services = supervisor_.services();
+  for (auto it = services.rbegin(); it != services.rend(); ++it) {
+    const ServiceView& service = *it;
     state.services.push_back({.name = service.name,
                               .pid = service.pid,
                               .grpc = supervisor_.AddressOf(service.name, "grpc"),

@@ -83,7 +83,7 @@ std::string WorkerName(std::int32_t group, std::int32_t shard) {
 
 std::vector<PlannedService> PlanCluster(const ClusterShape& shape) {
   std::vector<PlannedService> services;
-  for (std::int32_t group = 0; group < shape.groups; ++group) {
+  for (std::int32_t group = shape.groups - 1; group >= 0; --group) {
     for (std::int32_t shard = shape.shards - 1; shard >= 0; --shard) {
       services.push_back(PlanWorker(shape, group, shard));
     }

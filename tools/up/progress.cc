@@ -29,6 +29,18 @@ void Progress::Show(const std::string& text, TimePoint now) {
   shown_ = text;
 }
 
+void Progress::ShowBriefly(const std::string& text, TimePoint now) {
+  if (terminal_.interactive) {
+    Show(text, now);
+  }
+}
+
+void Progress::Step(const std::string& line) {
+  if (!terminal_.interactive) {
+    WriteAll(STDOUT_FILENO, line + "\n");
+  }
+}
+
 void Progress::Print(const std::string& line) {
   Clear();
   WriteAll(STDOUT_FILENO, line + "\n");

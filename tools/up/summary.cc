@@ -7,12 +7,12 @@
 namespace yangtuo {
 namespace {
 
-std::string ServiceTable(const ClusterSummary& summary, int max_width) {
+std::string ServiceTable(const ClusterSummary& summary) {
   Table table{.columns = {{"SERVICE"},
                           {"PID", Align::kRight},
                           {"THREADS", Align::kRight},
                           {"GRPC"},
-                          {"ADMIN (/metrics /readyz)"}},
+                          {"ADMIN (/metrics)"}},
               .rows = {}};
   for (const ServiceRecord& service : summary.state.services) {
     const bool worker = service.name.rfind("worker", 0) == 0;
@@ -20,7 +20,7 @@ std::string ServiceTable(const ClusterSummary& summary, int max_width) {
                           worker ? absl::StrFormat("%d", summary.threads) : "-", service.grpc,
                           "http://" + service.admin});
   }
-  return FormatTable(table, max_width);
+  return FormatTable(table, 0);  // an address that is cut is of no use
 }
 
 std::string ModelLines(const v1::ListModelsResponse& models) {
@@ -37,14 +37,14 @@ std::string ModelLines(const v1::ListModelsResponse& models) {
 
 }  // namespace
 
-std::string FormatSummary(const ClusterSummary& summary, int max_width) {
+std::string FormatSummary(const ClusterSummary& summary) {
   const std::string& gateway = summary.state.gateway;
   // The default address needs no flag.
   const std::string server = gateway == kDefaultServer ? "" : " --server " + gateway;
   const bool chats =
       summary.models.models_size() > 0 && !summary.models.models(0).chat_template().empty();
   std::string text = absl::StrFormat("\nready after %.1f s\n\n", summary.seconds);
-  text += ServiceTable(summary, max_width) + "\n" + ModelLines(summary.models) + "\n";
+  text += ServiceTable(summary) + "\n" + ModelLines(summary.models) + "\n";
   text += "Talk to it from another terminal:\n";
   absl::StrAppendFormat(&text, "  yangtuo generate%s %s\n", server,
                         chats ? "写一首题为《春望》的五言律诗。" : "床前明月光");

@@ -13,11 +13,9 @@ struct ClusterSummary {
   ClusterState state;
   v1::ListModelsResponse models;
   std::int32_t threads = 1;  // of a worker process
-  std::int32_t workers = 1;  // worker processes
   double seconds = 0;        // from the start until it was ready
 };
 
-// No line of its tables is wider than `max_width` (0: any).
-std::string FormatSummary(const ClusterSummary& summary, int max_width);
+std::string FormatSummary(const ClusterSummary& summary);
 
 }  // namespace yangtuo

@@ -120,7 +120,7 @@ absl::Status Supervisor::AwaitPorts(Service& service, TimePoint now) {
   }
   if (now - service.started_at > options_.start_limit) {
     return absl::DeadlineExceededError(absl::StrFormat(
-        "the %s did not open its ports within %.0f s (--start-limit); its log, %s, ends with:\n%s",
+        "%s did not open its ports within %.0f s (--start-limit); its log, %s, ends with:\n%s",
         service.plan.name, ToSeconds(options_.start_limit), service.log.string(),
         ReadTail(service.log, kTailLines)));
   }
@@ -135,7 +135,7 @@ absl::Status Supervisor::OnEnd(Service& service, const std::string& how, TimePoi
   if (!restarts_allowed_ || service.quick_ends > options_.max_quick_ends) {
     service.phase = ServicePhase::kStopped;
     return absl::AbortedError(absl::StrFormat(
-        "the %s ended%s (%s); its log, %s, ends with:\n%s", service.plan.name,
+        "%s ended%s (%s); its log, %s, ends with:\n%s", service.plan.name,
         restarts_allowed_ ? absl::StrFormat(" %d times in a row", service.quick_ends) : "", how,
         service.log.string(), ReadTail(service.log, kTailLines)));
   }

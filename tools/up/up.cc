@@ -102,7 +102,6 @@ void Announce(const ClusterOptions& options, const ClusterState& state, TimePoin
   ClusterSummary summary{.state = state,
                          .models = {},
                          .threads = options.shape.threads,
-                         .workers = options.shape.groups * options.shape.shards,
                          .seconds = ToSeconds(std::chrono::steady_clock::now() - begin)};
   const auto client = Client::Create({.server = state.gateway, .tls = {}});
   if (client.ok()) {
@@ -111,7 +110,7 @@ void Announce(const ClusterOptions& options, const ClusterState& state, TimePoin
       summary.models = *std::move(models);
     }
   }
-  WriteAll(STDOUT_FILENO, FormatSummary(summary, Terminal::LookAt(STDOUT_FILENO).columns));
+  WriteAll(STDOUT_FILENO, FormatSummary(summary));
 }
 
 absl::Status StartAndRun(const ClusterOptions& options, Cluster& cluster, TimePoint begin) {
