@@ -173,6 +173,8 @@ class Cluster:
             flags += ["--shard-listen", "127.0.0.1:0"]
         if following is not None:
             flags += ["--next", following.address("shard")]
+        if "--threads" in self.worker_flags:
+            del flags[flags.index("--threads"):flags.index("--threads") + 2]
         return Process(self.folder, f"worker{group}.{index}", "yangtuo-worker", [*flags, *self.worker_flags],
                        self.environment)
 
