@@ -7,13 +7,13 @@
 
 namespace yangtuo {
 
-EmbedCall::EmbedCall(Engine& engine, WorkerMetrics& metrics, const Clock& clock, Options options,
+EmbedCall::EmbedCall(const TokenStream::Parts& parts, Options options,
                      internal::v1::EmbedResponse* response)
-    : metrics_(metrics),
-      clock_(clock),
+    : metrics_(parts.metrics),
+      clock_(parts.clock),
       options_(std::move(options)),
-      arrival_(clock.Now()),
-      call_(engine),
+      arrival_(parts.clock.Now()),
+      call_(parts.engine, parts.calls),
       response_(response) {}
 
 void EmbedCall::Start(EngineRequest request) {

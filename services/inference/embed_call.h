@@ -22,7 +22,7 @@ class EmbedCall final : public grpc::ServerUnaryReactor, public SequenceSink {
   };
 
   // `response` is gRPC's, alive until Finish.
-  EmbedCall(Engine& engine, WorkerMetrics& metrics, const Clock& clock, Options options,
+  EmbedCall(const TokenStream::Parts& parts, Options options,
             internal::v1::EmbedResponse* response);
 
   // As TokenStream::Start.

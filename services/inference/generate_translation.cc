@@ -256,6 +256,11 @@ absl::Status DescribeFailure(const absl::Status& status, Acceptance acceptance) 
       return WithRetryAfter(
           WithReason(status, acceptance == Acceptance::kDraining ? "DRAINING" : "SHARD_LOST"),
           std::chrono::seconds(1));
+    case absl::StatusCode::kCancelled:
+      // Clients that cancelled do not hear this; for the others it is the drain's limit.
+      return acceptance == Acceptance::kDraining
+                 ? WithReason(absl::UnavailableError("the worker is shutting down"), "DRAINING")
+                 : status;
     default:
       return status;
   }

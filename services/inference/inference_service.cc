@@ -66,6 +66,10 @@ absl::StatusOr<EngineRequest> InferenceService::Accept(grpc::CallbackServerConte
   return accepted;
 }
 
+TokenStream::Parts InferenceService::PartsOfCall() {
+  return {.engine = serving_.load()->engine, .calls = calls_, .metrics = metrics_, .clock = clock_};
+}
+
 absl::Status InferenceService::Refused(const absl::Status& status,
                                        const std::string& request_id) const {
   metrics_.RequestEnded(status, Duration::zero());
@@ -89,8 +93,7 @@ grpc::ServerWriteReactor<pb::GenerateResponse>* InferenceService::Generate(
   stream_options.describe = [this](const absl::Status& status) {
     return DescribeFailure(status, acceptance_.load());
   };
-  auto* stream =
-      new TokenStream(serving_.load()->engine, metrics_, clock_, std::move(stream_options));
+  auto* stream = new TokenStream(PartsOfCall(), std::move(stream_options));
   stream->Start(*std::move(accepted));
   return stream;
 }
@@ -110,8 +113,7 @@ grpc::ServerUnaryReactor* InferenceService::Embed(grpc::CallbackServerContext* c
   call_options.describe = [this](const absl::Status& status) {
     return DescribeFailure(status, acceptance_.load());
   };
-  auto* call =
-      new EmbedCall(serving_.load()->engine, metrics_, clock_, std::move(call_options), response);
+  auto* call = new EmbedCall(PartsOfCall(), std::move(call_options), response);
   call->Start(*std::move(accepted));
   return call;
 }

@@ -8,7 +8,9 @@
 #include "inference_core/base/clock.h"
 #include "inference_core/engine/engine.h"
 #include "services/inference/generate_translation.h"
+#include "services/inference/sequence_call.h"
 #include "services/inference/status_board.h"
+#include "services/inference/token_stream.h"
 #include "services/inference/worker_metrics.h"
 #include "yangtuo/internal/v1/inference.grpc.pb.h"
 
@@ -30,6 +32,8 @@ class InferenceService final : public internal::v1::InferenceService::CallbackSe
   void Serve(Engine& engine, ServedModel model);
   // The engine takes nothing new: errors say that the worker is draining.
   void NoteDraining() { acceptance_.store(Acceptance::kDraining); }
+  // Ends what still runs, with UNAVAILABLE once draining was noted.
+  void CancelAll() { calls_.CancelAll(); }
 
   grpc::ServerWriteReactor<internal::v1::GenerateResponse>* Generate(
       grpc::CallbackServerContext* context, const internal::v1::GenerateRequest* request) override;
@@ -52,12 +56,14 @@ class InferenceService final : public internal::v1::InferenceService::CallbackSe
   template <typename Request>
   absl::StatusOr<EngineRequest> Accept(grpc::CallbackServerContext& context,
                                        const Request& request) const;
+  [[nodiscard]] TokenStream::Parts PartsOfCall();
   absl::Status Refused(const absl::Status& status, const std::string& request_id) const;
 
   StatusBoard& board_;
   WorkerMetrics& metrics_;
   const Clock& clock_;
   const Options options_;
+  SequenceCalls calls_;
   std::atomic<Acceptance> acceptance_ = Acceptance::kOpen;
   std::unique_ptr<Serving> owned_;
   std::atomic<const Serving*> serving_ = nullptr;

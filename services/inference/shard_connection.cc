@@ -55,11 +55,12 @@ class ShardConnection::Call final : public grpc::ClientBidiReactor<pb::RunReques
              std::chrono::steady_clock::now() < deadline) {
         changed_.WaitUntil(mutex_, deadline);
       }
-      if (lost_.has_value()) {
-        return *lost_;
-      }
+      // A shard that was only asked what it is ends the stream right after its welcome.
       if (welcome_.has_value()) {
         return *welcome_;
+      }
+      if (lost_.has_value()) {
+        return *lost_;
       }
     }
     Lose(absl::UnavailableError("no answer to the handshake within the limit"));

@@ -6,13 +6,17 @@ namespace yangtuo {
 
 Ticker::Ticker(Duration period) : period_(period), thread_([this] { Loop(); }) {}
 
-Ticker::~Ticker() {
+Ticker::~Ticker() { Stop(); }
+
+void Ticker::Stop() {
   {
     const MutexLock lock(mutex_);
     stop_ = true;
   }
   stopping_.NotifyAll();
-  thread_.join();
+  if (thread_.joinable()) {
+    thread_.join();
+  }
 }
 
 void Ticker::Add(std::weak_ptr<Ticking> ticking) {

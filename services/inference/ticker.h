@@ -29,6 +29,8 @@ class Ticker {
   Ticker& operator=(const Ticker&) = delete;
 
   void Add(std::weak_ptr<Ticking> ticking) ABSL_LOCKS_EXCLUDED(mutex_);
+  // No OnTick runs any more once this returns. For owners whose parts tick; called by one thread.
+  void Stop() ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   void Loop();

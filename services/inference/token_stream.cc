@@ -20,13 +20,12 @@ std::size_t LogprobBytes(const SampledToken& token) {
 
 }  // namespace
 
-TokenStream::TokenStream(Engine& engine, WorkerMetrics& metrics, const Clock& clock,
-                         Options options)
-    : metrics_(metrics),
-      clock_(clock),
+TokenStream::TokenStream(const Parts& parts, Options options)
+    : metrics_(parts.metrics),
+      clock_(parts.clock),
       options_(std::move(options)),
-      arrival_(clock.Now()),
-      call_(engine) {}
+      arrival_(parts.clock.Now()),
+      call_(parts.engine, parts.calls) {}
 
 void TokenStream::Start(EngineRequest request) {
   const auto prompt_tokens = static_cast<std::int64_t>(request.prompt_ids.size());

@@ -38,7 +38,14 @@ class TokenStream final : public grpc::ServerWriteReactor<internal::v1::Generate
     DescribeError describe;
   };
 
-  TokenStream(Engine& engine, WorkerMetrics& metrics, const Clock& clock, Options options);
+  // All but the options outlive it.
+  struct Parts {
+    Engine& engine;
+    SequenceCalls& calls;
+    WorkerMetrics& metrics;
+    const Clock& clock;
+  };
+  TokenStream(const Parts& parts, Options options);
 
   // Hands the request to the engine, or finishes the call with why it was refused. Called once,
   // before the reactor is returned to gRPC (which keeps `this` alive meanwhile).

@@ -1,412 +1,380 @@
 #include "services/inference/worker.h"
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <string>
+#include <sys/resource.h>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_format.h"
-#include "inference_core/base/clock.h"
 #include "inference_core/base/cpu.h"
-#include "inference_core/base/mutex.h"
 #include "inference_core/base/status_macros.h"
-#include "inference_core/tokenizer/vocabulary.h"
 #include "services/common/channel.h"
 #include "services/common/log.h"
 #include "services/common/rpc_server.h"
 #include "services/common/status.h"
 #include "services/inference/inference_service.h"
+#include "services/inference/readiness.h"
 #include "services/inference/relay_stage.h"
 #include "services/inference/remote_stage.h"
 #include "services/inference/shard_host.h"
 #include "services/inference/shard_service.h"
-#include "services/inference/status_board.h"
-#include "services/inference/ticker.h"
-#include "services/inference/worker_metrics.h"
+#include "services/inference/tokenizer_fit.h"
 
 namespace yangtuo {
 namespace {
 
+namespace pb = internal::v1;
+
 constexpr char kInferenceHealth[] = "yangtuo.internal.v1.InferenceService";
 constexpr char kShardHealth[] = "yangtuo.internal.v1.ShardService";
-// Between attempts to reach the next shard, and between log lines about it.
-constexpr Duration kAttemptPause = std::chrono::milliseconds(250);
-// A draining shard whose group sent no step for this long is not needed any more.
+// After the last token: for trailers, and for clients that read slowly.
+constexpr Duration kCallsEnd = std::chrono::seconds(2);
+// A shard whose leader sent no step for this long is not in use.
 constexpr Duration kShardQuiet = std::chrono::seconds(1);
-constexpr Duration kLogEvery = std::chrono::seconds(5);
+constexpr Duration kLogAgain = std::chrono::seconds(10);
+// Rows that a shard offers to its leader, whatever that one's own step budget is.
+constexpr std::int32_t kShardStepTokens = 512;
 
-// What the tokenizer beside a model says of itself; empty when there is none.
-struct TokenizerFacts {
-  std::string digest;
-  std::string chat_template;
+// What is known before anything is loaded.
+struct KnownModel {
+  ModelIdentity identity;
+  ShardPlace place;
+  StageOptions stage;
+  std::string name;
+  std::string tokenizer_digest;  // "" without a tokenizer
 };
 
-std::string PairingHint(std::int32_t tokenizer_size) {
-  switch (tokenizer_size) {
-    case 49953:
-      return "; 49953 pieces are Chinese-LLaMA's tokenizer";
-    case 49954:
-      return "; 49954 pieces are Chinese-Alpaca's tokenizer";
-    case 55296:
-      return "; 55296 pieces are the tokenizer of Chinese-LLaMA-2 and Chinese-Alpaca-2";
-    case 32000:
-      return "; 32000 pieces are the original LLaMA tokenizer";
-    default:
-      return "";
-  }
+absl::StatusOr<KnownModel> Identify(const WorkerOptions& options) {
+  KnownModel known;
+  known.stage = options.stage;
+  YANGTUO_ASSIGN_OR_RETURN(const LlamaConfig config, ReadLlamaConfig(options.stage.model));
+  YANGTUO_ASSIGN_OR_RETURN(known.place, ResolvePlace(options, config.layers));
+  YANGTUO_ASSIGN_OR_RETURN(known.tokenizer_digest,
+                           CheckTokenizerOf(options.stage.model, config.vocab));
+  known.stage.first_layer = known.place.layers.first;
+  known.stage.last_layer = known.place.layers.last;
+  known.stage.max_step_tokens = known.place.leads()
+                                    ? options.engine.step_tokens
+                                    : std::max(options.engine.step_tokens, kShardStepTokens);
+  YANGTUO_ASSIGN_OR_RETURN(known.identity, IdentifyModel(known.stage));
+  known.name = options.model_name.empty()
+                   ? std::filesystem::weakly_canonical(options.stage.model).filename().string()
+                   : options.model_name;
+  return known;
 }
 
-// A tokenizer with more pieces than the embedding has rows makes ids that the model does not know.
-// Fewer is normal: embeddings are often padded.
-absl::StatusOr<TokenizerFacts> CheckTokenizer(const std::filesystem::path& model,
-                                              std::int32_t vocab) {
-  const std::filesystem::path file = model / "tokenizer.model";
-  std::error_code error;
-  if (!std::filesystem::exists(file, error)) {
-    return TokenizerFacts{};
-  }
-  std::ifstream stream(file, std::ios::binary);
-  std::ostringstream content;
-  content << stream.rdbuf();
-  if (!stream) {
-    return absl::NotFoundError(absl::StrFormat("%s cannot be read", file.string()));
-  }
-  YANGTUO_ASSIGN_OR_RETURN(const Vocabulary pieces,
-                           Vocabulary::Parse(content.str(), file.string()));
-  if (pieces.size() > vocab) {
-    return absl::FailedPreconditionError(absl::StrFormat(
-        "%s has %d pieces, but the model's embedding has %d rows: the tokenizer belongs to another "
-        "model%s. Put the tokenizer.model that was published with these weights beside them",
-        file.string(), pieces.size(), vocab, PairingHint(pieces.size())));
-  }
-  return TokenizerFacts{.digest = pieces.digest(), .chat_template = {}};
+// What must follow this worker's layers.
+StageInfo ExpectedNext(const KnownModel& known) {
+  const LlamaConfig& config = known.identity.config;
+  StageInfo info;
+  info.model_digest = known.identity.digest;
+  info.numerics = known.identity.numerics;
+  info.weight_type = known.identity.weight_type;
+  info.first_layer = known.place.layers.last;
+  info.num_layers = config.layers;
+  info.hidden = config.hidden;
+  info.vocab = config.vocab;
+  info.context_tokens =
+      known.stage.context_tokens > 0 ? known.stage.context_tokens : config.context_tokens;
+  info.kv_block_size = kKvBlockSize;
+  info.max_step_tokens = known.stage.max_step_tokens;
+  return info;
 }
 
-// Calls `attempt` until it succeeds or fails for a reason that waiting does not mend.
-template <typename T, typename Attempt>
-absl::StatusOr<T> WaitForNextShard(const std::string& address, const Attempt& attempt) {
-  TimePoint last_logged{};
-  for (;;) {
-    absl::StatusOr<T> result = attempt();
-    if (result.ok() || !absl::IsUnavailable(result.status())) {
-      return result;
+// Attempts until the next shard is there; says now and then what it waits for.
+template <typename Attempt>
+auto ConnectPatiently(const std::string& address, const Attempt& attempt) -> decltype(attempt()) {
+  std::string last_reason;
+  TimePoint last_log{};
+  while (true) {
+    auto stage = attempt();
+    if (stage.ok()) {
+      Log(LogLevel::kInfo, "next shard found",
+          {{"address", address}, {"shards", std::int64_t{(*stage)->info().depth}}});
+      return stage;
     }
+    const std::string reason(stage.status().message());
     const TimePoint now = std::chrono::steady_clock::now();
-    if (now - last_logged >= kLogEvery) {
-      last_logged = now;
-      Log(LogLevel::kInfo, "waiting for the next shard",
-          {{"address", address}, {"reason", std::string(result.status().message())}});
+    if (reason != last_reason || now - last_log > kLogAgain) {
+      Log(LogLevel::kWarning, "waiting for the next shard",
+          {{"address", address}, {"reason", reason}});
+      last_reason = reason;
+      last_log = now;
     }
-    std::this_thread::sleep_for(kAttemptPause);
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
   }
+}
+
+std::int64_t PeakMemoryMegabytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss / 1024;
+}
+
+absl::Status FollowerRefusal(const ShardPlace& place) {
+  return WithReason(absl::FailedPreconditionError(absl::StrFormat(
+                        "this worker is shard %d of %d; ask the leader, which has the first layers",
+                        place.index, place.shards)),
+                    "NOT_THE_LEADER");
 }
 
 }  // namespace
 
-// The way from the ticker's thread to the worker, closed before the worker ends.
-class Worker::Door final : public Ticking {
- public:
-  explicit Door(State& state) : state_(&state) {}
-
-  void Close() ABSL_LOCKS_EXCLUDED(mutex_) {
-    const MutexLock lock(mutex_);
-    state_ = nullptr;
-  }
-  [[nodiscard]] internal::v1::WorkerStatus Status() ABSL_LOCKS_EXCLUDED(mutex_);
-  void OnTick(TimePoint now) override ABSL_LOCKS_EXCLUDED(mutex_);
-
- private:
-  Mutex mutex_;
-  State* state_ ABSL_GUARDED_BY(mutex_);
-};
-
-// Destroyed from the last member to the first.
-struct Worker::State {
-  State(const WorkerOptions& worker_options, ModelIdentity model_identity, const LayerRange& layers,
-        TokenizerFacts tokenizer_facts, Metrics& all_metrics)
+// Whatever uses a part is declared after it; ~Worker ends what runs on other threads first.
+struct Worker::Parts {
+  Parts(const WorkerOptions& worker_options, KnownModel model, Metrics& process_metrics)
       : options(worker_options),
-        identity(std::move(model_identity)),
-        range(layers),
-        tokenizer(std::move(tokenizer_facts)),
-        registry(all_metrics),
-        metrics(all_metrics),
-        door(std::make_shared<Door>(*this)),
-        board(std::make_shared<StatusBoard>([open = door] { return open->Status(); })),
-        service(*board, metrics, clock, {.refusal = Refusal()}),
-        shard_service(host, ticker, options.timing) {}
-
-  ~State() {
-    // No call is left after the servers; then nothing else comes in through the door.
-    server.reset();
-    shard_server.reset();
-    door->Close();
-  }
-
-  [[nodiscard]] bool leads() const { return range.first == 0; }
-  [[nodiscard]] bool is_last() const { return range.last == identity.config.layers; }
-  [[nodiscard]] const char* health_name() const {
-    return leads() ? kInferenceHealth : kShardHealth;
-  }
-
-  [[nodiscard]] absl::Status Refusal() const {
-    if (leads()) {
-      return WithReason(absl::UnavailableError("the model is still loading"), "LOADING");
+        known(std::move(model)),
+        metrics(process_metrics),
+        worker_metrics(process_metrics),
+        board(std::make_shared<StatusBoard>([this] { return ReadStatus(); })),
+        shard_service(host, ticker, options.shard_timing) {
+    InferenceService::Options service_options;
+    if (!known.place.leads()) {
+      service_options.refusal = FollowerRefusal(known.place);
     }
-    return WithReason(
-        absl::FailedPreconditionError(absl::StrFormat(
-            "this worker holds layers %d to %d of %d and does not lead its group: ask the worker "
-            "with layer 0",
-            range.first, range.last - 1, identity.config.layers)),
-        "NOT_THE_LEADER");
+    service = std::make_unique<InferenceService>(*board, worker_metrics, clock,
+                                                 std::move(service_options));
+    ticker.Add(board);
   }
 
-  [[nodiscard]] bool IsReady() const {
-    if (draining.load()) {
-      return false;
-    }
-    if (!leads()) {
-      return host.state().loaded;
-    }
-    const Engine* leading = engine_ready.load();
-    return leading != nullptr && leading->load().stage_ok &&
-           (presence == nullptr || presence->connected());
-  }
-
-  [[nodiscard]] internal::v1::WorkerStatus Status() const;
-  void ShowReadiness();
   absl::Status Listen();
-  absl::Status Load();
-  absl::Status LoadLeader(const StageOptions& stage_options);
-  absl::Status LoadShard(const StageOptions& stage_options);
-  [[nodiscard]] absl::StatusOr<ShardPeer> NextShard();
+  absl::StatusOr<ShardPeer> NextPeer();
+  absl::Status Lead();
+  absl::Status Follow();
+  pb::WorkerStatus ReadStatus() const;
+  void SetReady(bool is_ready);
+  void LogLoaded(const StageInfo& info) const;
 
   const WorkerOptions options;
-  const ModelIdentity identity;
-  const LayerRange range;
-  const TokenizerFacts tokenizer;
+  const KnownModel known;
+  Metrics& metrics;
   const SteadyClock clock;
+  std::atomic<bool> ready = false;
   std::atomic<bool> draining = false;
-  std::atomic<bool> loaded = false;  // and the servers are there
-  Metrics& registry;
-  WorkerMetrics metrics;
+  std::atomic<Engine*> engine_view = nullptr;
+
   Ticker ticker;
-  // The leader's; set before engine_ready.
-  std::shared_ptr<const ShardPresence> presence;
-  std::unique_ptr<Engine> engine;
-  std::atomic<const Engine*> engine_ready = nullptr;
+  WorkerMetrics worker_metrics;
   ShardHost host;
-  const std::shared_ptr<Door> door;
   const std::shared_ptr<StatusBoard> board;
-  InferenceService service;
+  std::unique_ptr<InferenceService> service;
   ShardService shard_service;
-  std::unique_ptr<RpcServer> shard_server;  // of all but the leader
+  std::shared_ptr<Readiness> readiness;
+  std::unique_ptr<Engine> engine;
+  std::unique_ptr<RpcServer> shard_server;
   std::unique_ptr<RpcServer> server;
 };
 
-internal::v1::WorkerStatus Worker::State::Status() const {
-  internal::v1::WorkerStatus status;
-  status.set_model(PublicModelName(options));
-  status.set_model_digest(identity.digest);
-  status.set_numerics_id(NumericsId(identity.digest, identity.numerics));
-  status.set_tokenizer_digest(tokenizer.digest);
-  status.set_weight_type(identity.weight_type);
-  const std::int32_t context =
-      options.context_tokens > 0 ? options.context_tokens : identity.config.context_tokens;
-  status.set_context_tokens(static_cast<std::uint32_t>(context));
-  status.set_vocabulary_size(static_cast<std::uint32_t>(identity.config.vocab));
-  status.set_hidden_size(static_cast<std::uint32_t>(identity.config.hidden));
-  status.set_num_layers(static_cast<std::uint32_t>(identity.config.layers));
-  status.set_chat_template(tokenizer.chat_template);
-  status.set_ready(IsReady());
-  status.set_draining(draining.load());
-  status.set_num_shards(1);
-  if (!leads()) {
-    const ShardHost::State shard = host.state();
-    status.set_shard_index(static_cast<std::uint32_t>(shard.rank));
-    status.set_num_shards(static_cast<std::uint32_t>(shard.rank + shard.depth));
-    return status;
+absl::Status Worker::Parts::Listen() {
+  ServiceOptions main_options = options.service;
+  std::vector<std::string> health = {kInferenceHealth};
+  if (!known.place.leads()) {
+    health = {kShardHealth};
+    ServiceOptions shard_options = options.service;
+    shard_options.listen = options.shard_listen;
+    shard_options.admin_listen.clear();
+    shard_options.port_file.clear();
+    YANGTUO_ASSIGN_OR_RETURN(shard_server,
+                             RpcServer::Start(shard_options, {&shard_service}, health, metrics));
+    main_options.other_ports["shard"] = shard_server->port();
   }
-  if (const Engine* leading = engine_ready.load(); leading != nullptr) {
+  YANGTUO_ASSIGN_OR_RETURN(server,
+                           RpcServer::Start(main_options, {service.get()}, health, metrics));
+  Log(LogLevel::kInfo, "listening",
+      {{"grpc_port", std::int64_t{server->port()}},
+       {"admin_port", std::int64_t{server->admin_port()}},
+       {"shard_port", std::int64_t{shard_server == nullptr ? 0 : shard_server->port()}}});
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ShardPeer> Worker::Parts::NextPeer() {
+  ShardPeer peer;
+  peer.address = options.next;
+  YANGTUO_ASSIGN_OR_RETURN(peer.channel, CreateChannel(options.next, options.service.peer_tls));
+  peer.expected = ExpectedNext(known);
+  peer.own_rank = known.place.index;
+  peer.timing = options.shard_timing;
+  peer.ticker = &ticker;
+  return peer;
+}
+
+absl::Status Worker::Parts::Lead() {
+  std::unique_ptr<Stage> next;
+  std::shared_ptr<const ShardPresence> presence;
+  if (!options.next.empty()) {
+    YANGTUO_ASSIGN_OR_RETURN(const ShardPeer peer, NextPeer());
+    YANGTUO_ASSIGN_OR_RETURN(
+        std::unique_ptr<RemoteStage> remote,
+        ConnectPatiently(options.next, [&peer] { return RemoteStage::Connect(peer); }));
+    presence = remote->presence();
+    worker_metrics.ReadShardUpFrom("next", [presence] { return presence->connected(); });
+    next = std::move(remote);
+  }
+  YANGTUO_ASSIGN_OR_RETURN(std::unique_ptr<Stage> stage,
+                           LoadLlamaStage(known.stage, std::move(next)));
+  LogLoaded(stage->info());
+  YANGTUO_ASSIGN_OR_RETURN(
+      engine, Engine::Create(options.engine, std::move(stage), clock,
+                             [this](const StepStats& s) { worker_metrics.ObserveStep(s); }));
+  engine_view.store(engine.get());
+  worker_metrics.ReadLoadFrom([this] { return engine->load(); });
+  const LlamaConfig& config = known.identity.config;
+  service->Serve(*engine, {.stage = engine->stage_info(), .eos_ids = config.eos_ids});
+  Readiness::Options ready_options;
+  ready_options.probe_token =
+      config.bos_id >= 0 && config.bos_id < config.vocab ? config.bos_id : 0;
+  ready_options.next = presence;
+  ready_options.on_change = [this](bool is_ready) { SetReady(is_ready); };
+  readiness = std::make_shared<Readiness>(*engine, clock, std::move(ready_options));
+  ticker.Add(readiness);
+  return absl::OkStatus();
+}
+
+absl::Status Worker::Parts::Follow() {
+  std::unique_ptr<RelayStage> next;
+  RelayStage* relay = nullptr;
+  if (!options.next.empty()) {
+    YANGTUO_ASSIGN_OR_RETURN(const ShardPeer peer, NextPeer());
+    YANGTUO_ASSIGN_OR_RETURN(
+        next, ConnectPatiently(options.next, [&peer] { return RelayStage::Describe(peer); }));
+    relay = next.get();
+  }
+  YANGTUO_ASSIGN_OR_RETURN(std::unique_ptr<Stage> stage,
+                           LoadLlamaStage(known.stage, std::move(next)));
+  LogLoaded(stage->info());
+  worker_metrics.ReadShardUpFrom("previous", [this] { return host.state().connected; });
+  host.Serve(std::move(stage), {.last_layer = known.place.layers.last, .relay = relay});
+  SetReady(true);
+  return absl::OkStatus();
+}
+
+pb::WorkerStatus Worker::Parts::ReadStatus() const {
+  const LlamaConfig& config = known.identity.config;
+  pb::WorkerStatus status;
+  status.set_model(known.name);
+  status.set_model_digest(known.identity.digest);
+  status.set_numerics_id(NumericsId(known.identity.digest, known.identity.numerics));
+  status.set_tokenizer_digest(known.tokenizer_digest);
+  status.set_weight_type(known.identity.weight_type);
+  status.set_context_tokens(static_cast<std::uint32_t>(
+      known.stage.context_tokens > 0 ? known.stage.context_tokens : config.context_tokens));
+  status.set_vocabulary_size(static_cast<std::uint32_t>(config.vocab));
+  status.set_hidden_size(static_cast<std::uint32_t>(config.hidden));
+  status.set_num_layers(static_cast<std::uint32_t>(config.layers));
+  status.set_shard_index(static_cast<std::uint32_t>(known.place.index));
+  status.set_num_shards(static_cast<std::uint32_t>(known.place.shards));
+  status.set_ready(ready.load() && !draining.load());
+  status.set_draining(draining.load());
+  if (const ShardHost::State state = host.state(); state.loaded) {
+    const int index = options.shard.empty() ? state.rank : known.place.index;
+    status.set_shard_index(static_cast<std::uint32_t>(index));
+    status.set_num_shards(static_cast<std::uint32_t>(index + state.depth));
+  }
+  if (const Engine* leading = engine_view.load()) {
+    const StageInfo& info = leading->stage_info();
     const EngineLoad load = leading->load();
-    status.set_num_shards(static_cast<std::uint32_t>(leading->stage_info().depth));
-    internal::v1::WorkerLoad& shown = *status.mutable_load();
-    shown.set_running(static_cast<std::uint32_t>(load.running));
-    shown.set_waiting(static_cast<std::uint32_t>(load.waiting));
-    shown.set_kv_blocks_total(static_cast<std::uint32_t>(load.kv_blocks_total));
-    shown.set_kv_blocks_free(static_cast<std::uint32_t>(load.kv_blocks_free));
-    shown.set_tokens_per_second(static_cast<float>(load.tokens_per_second));
-    shown.set_pending_prompt_tokens(static_cast<std::uint32_t>(load.pending_prompt_tokens));
+    status.set_num_shards(static_cast<std::uint32_t>(info.depth));
+    status.set_context_tokens(static_cast<std::uint32_t>(info.context_tokens));
+    pb::WorkerLoad* out = status.mutable_load();
+    out->set_running(static_cast<std::uint32_t>(load.running));
+    out->set_waiting(static_cast<std::uint32_t>(load.waiting));
+    out->set_kv_blocks_total(static_cast<std::uint32_t>(load.kv_blocks_total));
+    out->set_kv_blocks_free(static_cast<std::uint32_t>(load.kv_blocks_free));
+    out->set_tokens_per_second(static_cast<float>(load.tokens_per_second));
+    out->set_pending_prompt_tokens(static_cast<std::uint32_t>(load.pending_prompt_tokens));
   }
   return status;
 }
 
-internal::v1::WorkerStatus Worker::Door::Status() {
-  const MutexLock lock(mutex_);
-  return state_ != nullptr ? state_->Status() : internal::v1::WorkerStatus();
-}
-
-void Worker::Door::OnTick(TimePoint /*now*/) {
-  const MutexLock lock(mutex_);
-  if (state_ != nullptr) {
-    state_->ShowReadiness();
+void Worker::Parts::SetReady(bool is_ready) {
+  ready.store(is_ready);
+  const char* name = known.place.leads() ? kInferenceHealth : kShardHealth;
+  const bool serving = is_ready && !draining.load();
+  server->SetServing(name, serving);
+  if (shard_server != nullptr) {
+    shard_server->SetServing(name, serving);
+  }
+  if (!draining.load()) {
+    Log(is_ready ? LogLevel::kInfo : LogLevel::kWarning, is_ready ? "ready" : "not ready");
   }
 }
 
-void Worker::State::ShowReadiness() {
-  if (!draining.load() && loaded.load()) {
-    server->SetServing(health_name(), IsReady());
-  }
-}
-
-absl::Status Worker::State::Listen() {
-  ServiceOptions main_port = options.service;
-  if (!leads()) {
-    ServiceOptions shard_port = options.service;
-    shard_port.listen = options.shard_listen;
-    shard_port.admin_listen.clear();
-    shard_port.port_file.clear();
-    YANGTUO_ASSIGN_OR_RETURN(
-        shard_server, RpcServer::Start(shard_port, {&shard_service}, {kShardHealth}, registry));
-    main_port.other_ports["shard"] = shard_server->port();
-  }
-  YANGTUO_ASSIGN_OR_RETURN(server,
-                           RpcServer::Start(main_port, {&service}, {health_name()}, registry));
-  return absl::OkStatus();
-}
-
-absl::StatusOr<ShardPeer> Worker::State::NextShard() {
-  YANGTUO_ASSIGN_OR_RETURN(auto channel, CreateChannel(options.next, options.service.peer_tls));
-  StageInfo expected;
-  expected.model_digest = identity.digest;
-  expected.numerics = identity.numerics;
-  expected.weight_type = identity.weight_type;
-  expected.first_layer = range.last;
-  expected.num_layers = identity.config.layers;
-  expected.hidden = identity.config.hidden;
-  expected.vocab = identity.config.vocab;
-  expected.context_tokens =
-      options.context_tokens > 0 ? options.context_tokens : identity.config.context_tokens;
-  expected.kv_block_size = kKvBlockSize;
-  expected.max_step_tokens = options.engine.step_tokens;
-  return ShardPeer{.address = options.next,
-                   .channel = std::move(channel),
-                   .expected = std::move(expected),
-                   .own_rank = 0,
-                   .timing = options.timing,
-                   .ticker = &ticker};
-}
-
-absl::Status Worker::State::LoadLeader(const StageOptions& stage_options) {
-  std::unique_ptr<Stage> next;
-  if (!is_last()) {
-    YANGTUO_ASSIGN_OR_RETURN(const ShardPeer peer, NextShard());
-    YANGTUO_ASSIGN_OR_RETURN(std::unique_ptr<RemoteStage> remote,
-                             WaitForNextShard<std::unique_ptr<RemoteStage>>(
-                                 peer.address, [&] { return RemoteStage::Connect(peer); }));
-    presence = remote->presence();
-    metrics.ReadShardUpFrom("next", [seen = presence] { return seen->connected(); });
-    next = std::move(remote);
-  }
-  YANGTUO_ASSIGN_OR_RETURN(std::unique_ptr<Stage> stage,
-                           LoadLlamaStage(stage_options, std::move(next)));
-  YANGTUO_ASSIGN_OR_RETURN(
-      engine, Engine::Create(options.engine, std::move(stage), clock,
-                             [this](const StepStats& step) { metrics.ObserveStep(step); }));
-  metrics.ReadLoadFrom([leading = engine.get()] { return leading->load(); });
-  service.Serve(*engine, {.stage = engine->stage_info(), .eos_ids = identity.config.eos_ids});
-  engine_ready.store(engine.get());
-  return absl::OkStatus();
-}
-
-absl::Status Worker::State::LoadShard(const StageOptions& stage_options) {
-  std::unique_ptr<RelayStage> relay;
-  if (!is_last()) {
-    YANGTUO_ASSIGN_OR_RETURN(const ShardPeer peer, NextShard());
-    YANGTUO_ASSIGN_OR_RETURN(relay, WaitForNextShard<std::unique_ptr<RelayStage>>(
-                                        peer.address, [&] { return RelayStage::Describe(peer); }));
-  }
-  RelayStage* const link = relay.get();
-  YANGTUO_ASSIGN_OR_RETURN(std::unique_ptr<Stage> stage,
-                           LoadLlamaStage(stage_options, std::move(relay)));
-  metrics.ReadShardUpFrom("previous", [this] { return host.state().connected; });
-  host.Serve(std::move(stage), {.last_layer = range.last, .relay = link});
-  shard_server->SetServing(kShardHealth, true);
-  return absl::OkStatus();
-}
-
-absl::Status Worker::State::Load() {
-  const StageOptions stage_options{.model = options.model,
-                                   .first_layer = range.first,
-                                   .last_layer = range.last,
-                                   .weight_type = options.weight_type,
-                                   .context_tokens = options.context_tokens,
-                                   .kv_blocks = options.kv_blocks,
-                                   .kv_memory_bytes = options.kv_memory_bytes,
-                                   .max_step_tokens = options.engine.step_tokens,
-                                   .threads = options.threads};
-  const TimePoint start = clock.Now();
-  YANGTUO_RETURN_IF_ERROR(leads() ? LoadLeader(stage_options) : LoadShard(stage_options));
-  loaded.store(true);
-  ShowReadiness();
-  const std::int64_t kv_blocks = leads() ? engine->load().kv_blocks_total : host.state().kv_blocks;
+void Worker::Parts::LogLoaded(const StageInfo& info) const {
   Log(LogLevel::kInfo, "model loaded",
-      {{"model", PublicModelName(options)},
-       {"layers",
-        absl::StrFormat("%d..%d of %d", range.first, range.last - 1, identity.config.layers)},
-       {"weights", identity.weight_type},
-       {"kv_blocks", kv_blocks},
-       {"kv_positions", kv_blocks * kKvBlockSize},
-       {"shards", std::int64_t{leads() ? engine->stage_info().depth : 0}},
-       {"seconds", ToSeconds(clock.Now() - start)},
-       {"numerics", identity.numerics}});
-  return absl::OkStatus();
+      {{"model", known.name},
+       {"weight_type", info.weight_type},
+       {"numerics", info.numerics},
+       {"layers", absl::StrFormat("%d:%d of %d", known.place.layers.first, known.place.layers.last,
+                                  info.num_layers)},
+       {"shards_from_here", std::int64_t{info.depth}},
+       {"threads", std::int64_t{known.stage.threads > 0 ? known.stage.threads
+                                                        : GetCpuLimits().compute_threads()}},
+       {"kv_blocks", std::int64_t{info.kv_blocks}},
+       {"context", std::int64_t{info.context_tokens}},
+       {"memory_mb", PeakMemoryMegabytes()}});
 }
 
-absl::StatusOr<std::unique_ptr<RunningService>> Worker::Start(const WorkerOptions& options,
-                                                              Metrics& metrics) {
-  StageOptions whole{.model = options.model};
-  whole.weight_type = options.weight_type;
-  whole.context_tokens = options.context_tokens;
-  whole.max_step_tokens = options.engine.step_tokens;
-  whole.threads = options.threads;
-  Log(LogLevel::kInfo, "worker starts",
-      {{"machine", Describe(GetCpuLimits(), GetCpuFeatures())},
-       {"threads",
-        std::int64_t{options.threads > 0 ? options.threads : GetCpuLimits().compute_threads()}}});
-  YANGTUO_ASSIGN_OR_RETURN(ModelIdentity identity, IdentifyModel(whole));
-  YANGTUO_ASSIGN_OR_RETURN(const LayerRange range, LayersOf(options, identity.config.layers));
-  YANGTUO_ASSIGN_OR_RETURN(TokenizerFacts tokenizer,
-                           CheckTokenizer(options.model, identity.config.vocab));
-  auto state =
-      std::make_unique<State>(options, std::move(identity), range, std::move(tokenizer), metrics);
-  YANGTUO_RETURN_IF_ERROR(state->Listen());
-  state->ticker.Add(state->board);
-  state->ticker.Add(state->door);
-  YANGTUO_RETURN_IF_ERROR(state->Load());
-  return std::make_unique<Worker>(std::move(state));
+absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerOptions& options,
+                                                      Metrics& metrics) {
+  Log(LogLevel::kInfo, "machine", {{"cpu", Describe(GetCpuLimits(), GetCpuFeatures())}});
+  YANGTUO_ASSIGN_OR_RETURN(KnownModel known, Identify(options));
+  std::unique_ptr<Worker> worker(
+      new Worker(std::make_unique<Parts>(options, std::move(known), metrics)));
+  Parts& parts = *worker->parts_;
+  YANGTUO_RETURN_IF_ERROR(parts.Listen());
+  YANGTUO_RETURN_IF_ERROR(parts.known.place.leads() ? parts.Lead() : parts.Follow());
+  return worker;
 }
 
-Worker::Worker(std::unique_ptr<State> state) : state_(std::move(state)) {}
-Worker::~Worker() = default;
+Worker::Worker(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+
+Worker::~Worker() {
+  parts_->ticker.Stop();
+  parts_->engine_view.store(nullptr);
+  // The servers' calls and the admin port use the engine; the engine's last words go to calls.
+  if (parts_->engine != nullptr) {
+    parts_->engine->StopAccepting();
+    parts_->service->CancelAll();
+  }
+  parts_->server.reset();
+  parts_->shard_server.reset();
+  parts_->engine.reset();
+}
+
+int Worker::port() const { return parts_->server->port(); }
+
+int Worker::shard_port() const {
+  return parts_->shard_server == nullptr ? 0 : parts_->shard_server->port();
+}
+
+bool Worker::ready() const { return parts_->ready.load() && !parts_->draining.load(); }
 
 void Worker::Drain(Duration limit) {
-  state_->draining.store(true);
-  state_->server->SetServing(state_->health_name(), false);
-  state_->service.NoteDraining();
-  const TimePoint deadline = state_->clock.Now() + limit;
-  if (state_->engine != nullptr) {
-    state_->engine->StopAccepting();
+  const TimePoint deadline = parts_->clock.Now() + limit;
+  const bool was_ready = parts_->ready.load();
+  parts_->draining.store(true);
+  parts_->SetReady(was_ready);  // SERVING no more
+  parts_->service->NoteDraining();
+  if (parts_->engine != nullptr) {
+    parts_->engine->StopAccepting();
+    if (!parts_->engine->WaitUntilIdle(deadline)) {
+      Log(LogLevel::kWarning, "drain limit reached, cancelling what still runs");
+      parts_->service->CancelAll();
+      parts_->engine->WaitUntilIdle(parts_->clock.Now() + kCallsEnd);
+    }
   } else {
-    state_->host.Drain(kShardQuiet, deadline);
+    parts_->host.Drain(kShardQuiet, deadline);
   }
-  state_->server->Drain(limit);
-  if (state_->shard_server != nullptr) {
-    state_->shard_server->Drain(std::max(deadline - state_->clock.Now(), Duration::zero()));
+  parts_->board->Close(
+      WithReason(absl::UnavailableError("the worker is shutting down"), "DRAINING"));
+  parts_->server->Drain(kCallsEnd);
+  if (parts_->shard_server != nullptr) {
+    parts_->shard_server->Drain(kCallsEnd);
   }
 }
 

@@ -9,25 +9,27 @@
 
 namespace yangtuo {
 
-// A running worker: the ports, the shard behind them, and, when it holds the first layers, the
-// engine that leads its group.
+// A whole worker process but for main: one shard of one model, leading its group or serving it.
 class Worker final : public RunningService {
  public:
-  // Opens the ports (so that /livez answers), then loads the model and, for all but the last shard,
-  // waits for the next one for as long as it takes. Ready after that. Errors say what is wrong with
-  // model, tokenizer, address or neighbour.
-  static absl::StatusOr<std::unique_ptr<RunningService>> Start(const WorkerOptions& options,
-                                                               Metrics& metrics);
+  // Opens the ports, waits for the next shard of the chain, loads, and begins to serve. Blocks for
+  // as long as that takes; /livez answers meanwhile and /readyz says not ready. Errors: whatever is
+  // wrong with model, flags or ports.
+  static absl::StatusOr<std::unique_ptr<Worker>> Start(const WorkerOptions& options,
+                                                       Metrics& metrics);
   ~Worker() override;
+
+  [[nodiscard]] int port() const;
+  // 0 when this worker leads.
+  [[nodiscard]] int shard_port() const;
+  [[nodiscard]] bool ready() const;
 
   void Drain(Duration limit) override;
 
-  struct State;  // the parts, in the order of their lives
-  class Door;
-  explicit Worker(std::unique_ptr<State> state);
-
  private:
-  std::unique_ptr<State> state_;
+  struct Parts;
+  explicit Worker(std::unique_ptr<Parts> parts);
+  const std::unique_ptr<Parts> parts_;
 };
 
 }  // namespace yangtuo

@@ -1,4 +1,3 @@
-#include "CLI/CLI.hpp"
 #include "services/common/program.h"
 #include "services/inference/worker.h"
 #include "services/inference/worker_options.h"
@@ -10,12 +9,14 @@ int main(int argc, char** argv) {
   options.service.admin_listen = "127.0.0.1:9400";
   return yangtuo::RunService(
       {.name = "yangtuo-worker",
-       .description = "Computes one shard of one model; the first shard leads its group.",
+       .description = "Holds a model, or some of its layers, and turns token ids into token ids.",
        .environment_prefix = "YANGTUO_WORKER",
        .options = options.service,
        .add_flags = [&](CLI::App& app) { yangtuo::AddWorkerFlags(app, options); },
        .check = [&] { return yangtuo::CheckWorkerOptions(options); },
-       .start =
-           [&](yangtuo::Metrics& metrics) { return yangtuo::Worker::Start(options, metrics); }},
+       .start = [&](yangtuo::Metrics& metrics)
+           -> absl::StatusOr<std::unique_ptr<yangtuo::RunningService>> {
+         return yangtuo::Worker::Start(options, metrics);
+       }},
       argc, argv);
 }

@@ -13,34 +13,33 @@
 
 namespace yangtuo {
 
-// Everything that the flags of yangtuo-worker say.
 struct WorkerOptions {
   ServiceOptions service;
-  std::string model;       // HF folder
-  std::string model_name;  // public name; empty: the folder's
-  std::string shard;       // "i/n"; or
-  std::string layers;      // "a:b"; neither: the whole model
+  StageOptions stage;      // layers and rows of a step are filled in by the worker
+  std::string model_name;  // empty: the folder's name
+  std::string layers;      // "a:b", or
+  std::string shard;       // "i/n"; both empty: the whole model
   std::string next;        // shard address of the worker with the following layers
   std::string shard_listen = "127.0.0.1:50060";
-  WeightType weight_type = WeightType::kAuto;
-  std::int32_t context_tokens = 0;
-  std::int32_t kv_blocks = 0;
-  std::int64_t kv_memory_bytes = std::int64_t{1} << 30;
-  std::int32_t threads = 0;
   EngineOptions engine;
-  ShardTiming timing;
+  ShardTiming shard_timing;
 };
 
-// Flags, their examples and groups. `options` holds the defaults and outlives `app`.
 void AddWorkerFlags(CLI::App& app, WorkerOptions& options);
 
-// What can be said without reading weights; INVALID_ARGUMENT naming the flag.
+// What can be said without reading the model. INVALID_ARGUMENT names the flag.
 absl::Status CheckWorkerOptions(const WorkerOptions& options);
 
-// The public name: as given, else the model folder's.
-std::string PublicModelName(const WorkerOptions& options);
+// Where a worker stands in its group.
+struct ShardPlace {
+  LayerRange layers;
+  std::int32_t index = 0;   // a guess for --layers, until the shard before tells
+  std::int32_t shards = 1;  // likewise
+  [[nodiscard]] bool leads() const { return layers.first == 0; }
+};
 
-// The layers that this worker holds, of `num_layers`.
-absl::StatusOr<LayerRange> LayersOf(const WorkerOptions& options, std::int32_t num_layers);
+// INVALID_ARGUMENT when the flags do not fit a model of `num_layers`, or --next is missing or too
+// much.
+absl::StatusOr<ShardPlace> ResolvePlace(const WorkerOptions& options, std::int32_t num_layers);
 
 }  // namespace yangtuo

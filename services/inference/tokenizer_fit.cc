@@ -1,0 +1,79 @@
+#include "services/inference/tokenizer_fit.h"
+
+#include <string_view>
+
+#include "absl/strings/str_format.h"
+#include "inference_core/base/mapped_file.h"
+#include "inference_core/base/status_macros.h"
+#include "inference_core/tokenizer/vocabulary.h"
+
+namespace yangtuo {
+namespace {
+
+// What the published models of these sizes are, and what belongs to them.
+const char* FamilyOfPieces(std::int32_t pieces) {
+  switch (pieces) {
+    case 32000:
+      return "LLaMA's and Llama-2's tokenizer, for embeddings of 32000 rows";
+    case 49953:
+      return "Chinese-LLaMA's tokenizer, for embeddings of 49953 rows, or 49954 with [PAD]";
+    case 49954:
+      return "Chinese-Alpaca's tokenizer, for embeddings of 49954 rows";
+    case 55296:
+      return "Chinese-LLaMA-2's and Chinese-Alpaca-2's tokenizer, for embeddings of 55296 rows";
+    default:
+      return nullptr;
+  }
+}
+
+const char* FamilyOfRows(std::int32_t rows) {
+  switch (rows) {
+    case 32000:
+      return "LLaMA or Llama-2, whose tokenizer has 32000 pieces";
+    case 49953:
+      return "Chinese-LLaMA, whose tokenizer has 49953 pieces";
+    case 49954:
+      return "Chinese-Alpaca, whose tokenizer has 49953 pieces and [PAD], or 49954 pieces";
+    case 55296:
+      return "Chinese-LLaMA-2 or Chinese-Alpaca-2, whose tokenizer has 55296 pieces";
+    default:
+      return nullptr;
+  }
+}
+
+}  // namespace
+
+absl::Status CheckTokenizerFit(std::int32_t pieces, std::int32_t rows,
+                               const std::string& tokenizer) {
+  if (pieces <= rows) {
+    return absl::OkStatus();
+  }
+  std::string text = absl::StrFormat(
+      "%s has %d pieces, but the model's embedding has only %d rows: the tokenizer is another "
+      "model's",
+      tokenizer, pieces, rows);
+  if (const char* family = FamilyOfPieces(pieces)) {
+    text += absl::StrFormat("; %d pieces are %s", pieces, family);
+  }
+  if (const char* family = FamilyOfRows(rows)) {
+    text += absl::StrFormat("; %d rows are %s", rows, family);
+  }
+  return absl::FailedPreconditionError(text + "; put the right tokenizer.model beside the weights");
+}
+
+absl::StatusOr<std::string> CheckTokenizerOf(const std::filesystem::path& model,
+                                             std::int32_t rows) {
+  const std::filesystem::path path = model / "tokenizer.model";
+  const absl::StatusOr<MappedFile> file = MappedFile::Open(path);
+  if (absl::IsNotFound(file.status())) {
+    return "";
+  }
+  YANGTUO_RETURN_IF_ERROR(file.status());
+  const std::string_view bytes(reinterpret_cast<const char*>(file->bytes().data()),
+                               file->bytes().size());
+  YANGTUO_ASSIGN_OR_RETURN(const Vocabulary vocabulary, Vocabulary::Parse(bytes, path.string()));
+  YANGTUO_RETURN_IF_ERROR(CheckTokenizerFit(vocabulary.size(), rows, path.string()));
+  return vocabulary.digest();
+}
+
+}  // namespace yangtuo
