@@ -1,6 +1,5 @@
 #include "services/common/program.h"
 
-#include <atomic>
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
@@ -12,6 +11,7 @@
 #include <utility>
 
 #include "grpc/support/log.h"
+#include "inference_core/base/mutex.h"
 #include "inference_core/base/status_macros.h"
 #include "services/common/config.h"
 #include "services/common/log.h"
@@ -22,6 +22,19 @@ namespace yangtuo {
 namespace {
 
 constexpr int kCannotStart = 1;
+
+sigset_t TerminationSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  return signals;
+}
+
+void UnblockTerminationSignals() {
+  const sigset_t signals = TerminationSignals();
+  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+}
 
 // gRPC writes its own lines to standard error; as fields of ours they stay parseable.
 void LogFromGrpc(gpr_log_func_args* args) {
@@ -36,53 +49,80 @@ void LogFromGrpc(gpr_log_func_args* args) {
        {"line", static_cast<std::int64_t>(args->line)}});
 }
 
-// While it lives, a termination signal ends the process at once.
-class ExitOnTermination {
+// Receives the termination signals. Until Started, one ends the process at once: nothing runs that
+// could be lost, and loading a model can take minutes.
+class TerminationWatch {
  public:
-  ExitOnTermination() : thread_([this] { Watch(); }) {}
-  ~ExitOnTermination() {
-    done_ = true;
+  TerminationWatch() : thread_([this] { Watch(); }) {}
+  ~TerminationWatch() {
+    {
+      const MutexLock lock(mutex_);
+      phase_ = Phase::kOver;
+    }
     thread_.join();
   }
-  ExitOnTermination(const ExitOnTermination&) = delete;
-  ExitOnTermination& operator=(const ExitOnTermination&) = delete;
+  TerminationWatch(const TerminationWatch&) = delete;
+  TerminationWatch& operator=(const TerminationWatch&) = delete;
+
+  void Started() {
+    const MutexLock lock(mutex_);
+    phase_ = Phase::kRunning;
+  }
+
+  // Blocks until a signal comes and returns its number. The next one ends the process.
+  int Await() {
+    const MutexLock lock(mutex_);
+    while (signal_ == 0) {
+      received_.Wait(mutex_);
+    }
+    UnblockTerminationSignals();
+    return signal_;
+  }
 
  private:
-  void Watch() const {
-    sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
+  enum class Phase { kStarting, kRunning, kOver };
+
+  void Watch() {
     const timespec slice{.tv_sec = 0, .tv_nsec = 20'000'000};
-    while (!done_) {
-      const int number = sigtimedwait(&signals, nullptr, &slice);
-      if (number > 0) {
-        Log(LogLevel::kInfo, "stopped while starting", {{"signal", std::int64_t{number}}});
-        // No destructors: other threads are in the middle of loading.
-        _exit(0);
-      }
+    const sigset_t signals = TerminationSignals();
+    while (!Handle(sigtimedwait(&signals, nullptr, &slice))) {
     }
   }
 
-  std::atomic<bool> done_{false};
+  // True when the thread has done its work. `number` is negative when there was no signal.
+  bool Handle(int number) {
+    const MutexLock lock(mutex_);
+    if (number > 0 && phase_ == Phase::kStarting) {
+      Log(LogLevel::kInfo, "stopped while starting", {{"signal", std::int64_t{number}}});
+      // No destructors: other threads are in the middle of loading.
+      _exit(0);
+    }
+    if (number > 0) {
+      signal_ = number;
+      received_.NotifyAll();
+    }
+    return number > 0 || phase_ == Phase::kOver;
+  }
+
+  Mutex mutex_;
+  CondVar received_;
+  Phase phase_ ABSL_GUARDED_BY(mutex_) = Phase::kStarting;
+  int signal_ ABSL_GUARDED_BY(mutex_) = 0;
   std::thread thread_;
 };
-
-absl::StatusOr<std::unique_ptr<RunningService>> StartGuarded(const ServiceProgram& program,
-                                                             Metrics& metrics) {
-  const ExitOnTermination guard;
-  return program.start(metrics);
-}
 
 int Serve(const ServiceProgram& program) {
   Metrics metrics;
   AddProcessMetrics(metrics, program.name);
-  auto service = StartGuarded(program, metrics);
+  TerminationWatch termination;
+  auto service = program.start(metrics);
   if (!service.ok()) {
     Log(LogLevel::kError, "cannot start", {{"error", std::string(service.status().message())}});
     return kCannotStart;
   }
-  const int number = WaitForTermination();
+  termination.Started();
+  Log(LogLevel::kInfo, "started");
+  const int number = termination.Await();
   Log(LogLevel::kInfo, "draining",
       {{"signal", std::int64_t{number}}, {"limit_s", ToSeconds(program.options.drain_limit)}});
   const TimePoint begin = SteadyClock().Now();

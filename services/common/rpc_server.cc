@@ -25,7 +25,7 @@ namespace yangtuo {
 namespace {
 
 constexpr int kMaxMessageBytes = 256 * 1024 * 1024;
-// After the GOAWAY: calls that clients began before they saw it are still let in.
+// No call for so long means that no more are on their way from peers that watch our health.
 constexpr Duration kQuietBeforeEnd = std::chrono::milliseconds(50);
 
 // Linking the reflection library adds it to every server of the process; this takes it out again.
@@ -148,18 +148,18 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(
     const ServiceOptions& options, const std::vector<grpc::Service*>& services,
     const std::vector<std::string>& health_names, Metrics& metrics) {
   auto state = std::make_unique<State>();
-  // The admin port first: when it is taken, no client has seen the gRPC port yet.
   {
     const MutexLock lock(state->mutex);
     for (const std::string& name : health_names) {
       state->serving[name] = false;
     }
   }
+  // The admin port first: when it is taken, no client has seen the gRPC port yet.
   YANGTUO_RETURN_IF_ERROR(state->StartAdmin(options, metrics));
   YANGTUO_RETURN_IF_ERROR(state->Listen(options, services));
   std::unique_ptr<RpcServer> server(new RpcServer(std::move(state)));
   for (const std::string& name : health_names) {
-    server->SetServing(name, false);
+    server->state_->server->GetHealthCheckService()->SetServingStatus(name, false);
   }
   YANGTUO_RETURN_IF_ERROR(server->state_->WritePorts(options));
   return server;
@@ -176,29 +176,33 @@ int RpcServer::admin_port() const { return state_->admin == nullptr ? 0 : state_
 void RpcServer::SetServing(const std::string& health_name, bool serving) {
   // The health service is told under the lock, so that it sees changes in the order of the map.
   const MutexLock lock(state_->mutex);
+  const auto found = state_->serving.find(health_name);
+  const bool changed = found == state_->serving.end() || found->second != serving;
   state_->serving[health_name] = serving;
-  state_->server->GetHealthCheckService()->SetServingStatus(health_name,
-                                                            serving && !state_->draining);
+  if (changed && !state_->draining) {
+    state_->server->GetHealthCheckService()->SetServingStatus(health_name, serving);
+  }
 }
 
 void RpcServer::Drain(Duration limit) {
   if (state_->drained.exchange(true)) {
     return;
   }
+  const TimePoint begin = SteadyClock().Now();
+  grpc::Server& server = *state_->server;
   {
     const MutexLock lock(state_->mutex);
     state_->draining = true;
     for (const auto& [name, serving] : state_->serving) {
-      state_->server->GetHealthCheckService()->SetServingStatus(name, false);
+      server.GetHealthCheckService()->SetServingStatus(name, false);
     }
   }
-  const TimePoint deadline = SteadyClock().Now() + limit;
-  grpc::Server& server = *state_->server;
-  // gRPC's Shutdown sends the GOAWAY and blocks until the last call has ended, which health
-  // watchers never do by themselves.
-  std::thread shutdown(
-      [&server, limit] { server.Shutdown(std::chrono::system_clock::now() + limit); });
-  state_->calls.WaitUntilIdle(kQuietBeforeEnd, deadline);
+  state_->calls.WaitUntilIdle(kQuietBeforeEnd, begin + limit / 2);
+  // gRPC's Shutdown closes the port, sends the GOAWAY and blocks until the last call has ended,
+  // which watchers never do by themselves.
+  const auto deadline = std::chrono::system_clock::now() + (begin + limit - SteadyClock().Now());
+  std::thread shutdown([&server, deadline] { server.Shutdown(deadline); });
+  state_->calls.WaitUntilIdle(kQuietBeforeEnd, begin + limit);
   grpc_server_cancel_all_calls(server.c_server());
   shutdown.join();
 }
