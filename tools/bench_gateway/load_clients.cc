@@ -1,5 +1,6 @@
 #include "tools/bench_gateway/load_clients.h"
 
+#include <algorithm>
 #include <atomic>
 #include <utility>
 
@@ -19,7 +20,6 @@ constexpr std::size_t kConnections = 4;
 constexpr auto kStreamLimit = std::chrono::minutes(10);
 
 struct Shared {
-  std::atomic<std::size_t> started = 0;
   std::atomic<std::uint64_t> tokens = 0;
   Mutex mutex;
   CondVar ended;
@@ -56,10 +56,10 @@ class ClientStream final : public grpc::ClientReadReactor<v1::GenerateResponse> 
     const bool complete = status_.ok() && next_ == plan_->num_tokens() && wrong_ == 0;
     ++(complete ? report.streams_ok : report.streams_failed);
     if (!complete && report.first_error.empty()) {
-      report.first_error =
-          status_.ok() ? absl::StrFormat("stream %d: %d of %d tokens, %d wrong", index_, next_,
-                                         plan_->num_tokens(), wrong_)
-                       : absl::StrFormat("stream %d: %s", index_, status_.error_message());
+      report.first_error = status_.ok()
+                               ? absl::StrFormat("stream %d: %d of %d tokens, %d wrong", index_,
+                                                 next_, plan_->num_tokens(), wrong_)
+                               : absl::StrFormat("stream %d: %s", index_, status_.error_message());
     }
     report.tokens += next_ - wrong_;
     report.tokens_wrong += wrong_;
@@ -71,9 +71,7 @@ class ClientStream final : public grpc::ClientReadReactor<v1::GenerateResponse> 
     if (!ok) {
       return;
     }
-    if (response_.has_started()) {
-      Started();
-    } else if (response_.has_delta()) {
+    if (response_.has_delta()) {
       Compare(response_.delta());
     }
     StartRead(&response_);
@@ -81,16 +79,9 @@ class ClientStream final : public grpc::ClientReadReactor<v1::GenerateResponse> 
 
   void OnDone(const grpc::Status& status) override {
     status_ = status;
-    Started();
     const MutexLock lock(shared_.mutex);
     if (--shared_.open == 0) {
       shared_.ended.NotifyAll();
-    }
-  }
-
-  void Started() {
-    if (!std::exchange(started_, true)) {
-      ++shared_.started;
     }
   }
 
@@ -115,7 +106,6 @@ class ClientStream final : public grpc::ClientReadReactor<v1::GenerateResponse> 
   v1::GenerateRequest request_;
   v1::GenerateResponse response_;
   grpc::Status status_;
-  bool started_ = false;
   std::size_t next_ = 0;
   std::uint64_t wrong_ = 0;
   std::vector<float> delays_;
@@ -134,8 +124,8 @@ std::unique_ptr<LoadClients> LoadClients::Start(const Options& options) {
   for (std::size_t i = 0; i < kConnections; ++i) {
     grpc::ChannelArguments arguments;
     arguments.SetInt("yangtuo.connection", static_cast<int>(i));  // else gRPC would share one
-    state->stubs.push_back(v1::GenerationService::NewStub(grpc::CreateCustomChannel(
-        options.gateway, grpc::InsecureChannelCredentials(), arguments)));
+    state->stubs.push_back(v1::GenerationService::NewStub(
+        grpc::CreateCustomChannel(options.gateway, grpc::InsecureChannelCredentials(), arguments)));
   }
   const std::size_t count = options.plan->num_streams();
   {
@@ -153,7 +143,10 @@ LoadClients::LoadClients(std::unique_ptr<State> state) : state_(std::move(state)
 
 LoadClients::~LoadClients() { Finish(Duration{}); }
 
-std::size_t LoadClients::started() const { return state_->shared.started; }
+std::size_t LoadClients::ended() const {
+  const MutexLock lock(state_->shared.mutex);
+  return state_->streams.size() - state_->shared.open;
+}
 std::uint64_t LoadClients::tokens_received() const { return state_->shared.tokens; }
 
 LoadReport LoadClients::Finish(Duration limit) {

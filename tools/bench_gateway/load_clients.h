@@ -14,12 +14,12 @@ namespace yangtuo::bench_gateway {
 
 // What all clients of a run saw.
 struct LoadReport {
-  std::size_t streams_ok = 0;       // ended with OK and every planned token
-  std::size_t streams_failed = 0;   // ended otherwise
-  std::string first_error;          // of the first that failed
-  std::uint64_t tokens = 0;         // received in place
-  std::uint64_t tokens_wrong = 0;   // lost, repeated or misdirected
-  std::vector<float> delays;        // seconds from producer to client, of the measured tokens
+  std::size_t streams_ok = 0;      // ended with OK and every planned token
+  std::size_t streams_failed = 0;  // ended otherwise
+  std::string first_error;         // of the first that failed
+  std::uint64_t tokens = 0;        // received in place
+  std::uint64_t tokens_wrong = 0;  // lost, repeated or misdirected
+  std::vector<float> delays;       // seconds from producer to client, of the measured tokens
 };
 
 // N clients of one gateway, each with one Generate stream, driven by reactions over a few
@@ -39,8 +39,8 @@ class LoadClients {
   LoadClients(const LoadClients&) = delete;
   LoadClients& operator=(const LoadClients&) = delete;
 
-  // Streams that have heard `started`, or have ended already.
-  [[nodiscard]] std::size_t started() const;
+  // Streams that have ended, well or not.
+  [[nodiscard]] std::size_t ended() const;
   [[nodiscard]] std::uint64_t tokens_received() const;
 
   // Waits for all streams; those that have not ended after `limit` are cancelled and count as

@@ -4,7 +4,10 @@
 #include <thread>
 
 #include "absl/strings/str_format.h"
+#include "inference_core/base/status_macros.h"
+#include "services/common/channel.h"
 #include "tools/bench_gateway/load_clients.h"
+#include "yangtuo/v1/generation.grpc.pb.h"
 
 namespace yangtuo::bench_gateway {
 namespace {
@@ -34,8 +37,31 @@ double Quantile(std::vector<float>& values, double quantile) {
 
 bool StepResult::sustained() const {
   return streams_failed == 0 && tokens_wrong == 0 && delay_p99 < kDelayLimitSeconds &&
-         delivered_per_second >= kDeliveredShare * options.tokens_per_second *
-                                     static_cast<double>(options.streams);
+         delivered_per_second >=
+             kDeliveredShare * options.tokens_per_second * static_cast<double>(options.streams);
+}
+
+absl::Status WaitForModel(const LoadTarget& target) {
+  YANGTUO_ASSIGN_OR_RETURN(const auto channel, CreateChannel(target.gateway, {}));
+  const auto stub = v1::GenerationService::NewStub(channel);
+  const TimePoint give_up = std::chrono::steady_clock::now() + kOpenLimit;
+  while (true) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(5));
+    v1::TokenizeRequest request;
+    request.set_model(target.model);
+    request.set_text("x");
+    v1::TokenizeResponse response;
+    const grpc::Status status = stub->Tokenize(&context, request, &response);
+    if (status.ok()) {
+      return absl::OkStatus();
+    }
+    if (std::chrono::steady_clock::now() > give_up) {
+      return absl::UnavailableError(absl::StrFormat("the gateway at %s does not get ready: %s",
+                                                    target.gateway, status.error_message()));
+    }
+    SleepSeconds(0.05);
+  }
 }
 
 absl::StatusOr<StepResult> RunStep(const LoadTarget& target, const StepOptions& options) {
@@ -50,8 +76,7 @@ absl::StatusOr<StepResult> RunStep(const LoadTarget& target, const StepOptions& 
                                            .plan = plan,
                                            .first_measured = first_measured});
   const TimePoint give_up = std::chrono::steady_clock::now() + kOpenLimit;
-  while (target.producer->streams_begun() < options.streams &&
-         clients->started() < options.streams) {
+  while (target.producer->streams_begun() + clients->ended() < options.streams) {
     if (std::chrono::steady_clock::now() > give_up) {
       return absl::UnavailableError(absl::StrFormat(
           "only %d of %d streams began within %d s: %s", target.producer->streams_begun(),
@@ -60,8 +85,6 @@ absl::StatusOr<StepResult> RunStep(const LoadTarget& target, const StepOptions& 
     }
     SleepSeconds(0.01);
   }
-  // Streams that began meanwhile are on their way to the producer.
-  SleepSeconds(0.2);
   target.producer->Release();
   SleepSeconds(options.warmup_seconds);
   const std::int64_t begin = NowNanoseconds();

@@ -32,7 +32,7 @@ struct StepResult {
   double delay_max = 0;
   std::uint64_t tokens_wrong = 0;
   std::size_t streams_failed = 0;
-  std::string first_error;
+  std::string first_error{};
 
   // Nothing lost, and the delays did not grow without bound.
   [[nodiscard]] bool sustained() const;
@@ -48,6 +48,9 @@ struct LoadTarget {
   std::function<double()> gateway_cpu{};
   std::function<double()> tokenizer_cpu{};
 };
+
+// Waits until the gateway serves the target's model. UNAVAILABLE when it does not.
+absl::Status WaitForModel(const LoadTarget& target);
 
 // UNAVAILABLE when the streams cannot be opened.
 absl::StatusOr<StepResult> RunStep(const LoadTarget& target, const StepOptions& options);

@@ -118,8 +118,8 @@ class ProducedStream final : public grpc::ServerWriteReactor<internal::v1::Gener
 
 }  // namespace
 
-// Generate has thousands of calls and is served by reactions; WatchStatus has one call a gateway and
-// may have its thread.
+// Generate has thousands of calls and is served by reactions; WatchStatus has one call a gateway
+// and may have its thread.
 struct TokenProducer::State final
     : public internal::v1::InferenceService::WithCallbackMethod_Generate<
           internal::v1::InferenceService::Service> {
@@ -142,9 +142,9 @@ struct TokenProducer::State final
     return stream.get();
   }
 
-  grpc::Status WatchStatus(
-      grpc::ServerContext* context, const internal::v1::WatchStatusRequest* /*request*/,
-      grpc::ServerWriter<internal::v1::WatchStatusResponse>* writer) override {
+  grpc::Status WatchStatus(grpc::ServerContext* context,
+                           const internal::v1::WatchStatusRequest* /*request*/,
+                           grpc::ServerWriter<internal::v1::WatchStatusResponse>* writer) override {
     internal::v1::WatchStatusResponse response;
     *response.mutable_status() = status;
     while (!context->IsCancelled() && !stop && writer->Write(response)) {
