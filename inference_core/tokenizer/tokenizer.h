@@ -20,8 +20,8 @@ namespace yangtuo {
 struct TokenizerOptions {
   // Template used by default. Empty: chosen by the model's files or vocabulary size; "none":
   // completion only.
-  std::string chat_template;
-  std::filesystem::path shim;  // see SentencePieceLibrary::Load
+  std::string chat_template = {};
+  std::filesystem::path shim = {};  // see SentencePieceLibrary::Load
 };
 
 struct EncodeOptions {
