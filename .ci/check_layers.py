@@ -41,7 +41,8 @@ FENCED = {  # third-party header prefix -> the only folders that may include it
     "spdlog/": {"services/common"},
     "boost/": {f"{CORE}/base", "services/common", "gateway", "tools"},
 }
-THREAD_HOMES = {f"{CORE}/engine", f"{CORE}/kernels", "services/common", "services/inference", "gateway", "tools"}
+THREAD_HOMES = {f"{CORE}/engine", f"{CORE}/kernels", "services/common", "services/inference",
+                "services/tokenizer", "gateway", "tools"}
 INCLUDE = re.compile(r'^\s*#include\s+["<]([^">]+)[">]', re.MULTILINE)
 THREAD = re.compile(r"\bstd::j?thread\b(?!::)")
 

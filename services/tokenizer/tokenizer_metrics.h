@@ -1,22 +1,26 @@
 #pragma once
 
-#include "absl/status/status.h"
+#include <cstddef>
+#include <string>
+
+#include "grpcpp/server_context.h"
+#include "grpcpp/support/status.h"
 #include "services/common/metrics.h"
 
 namespace yangtuo {
 
-// What a tokenizer service counts. Thread-safe; `metrics` outlives it.
+// What the tokenizer service counts. Thread-safe; `metrics` outlives it.
 class TokenizerMetrics {
  public:
   explicit TokenizerMetrics(Metrics& metrics);
 
-  void CallEnded(const char* method, const absl::Status& status);
-  void Encoded(double seconds, std::size_t tokens) {
-    encode_seconds_.Observe(seconds);
-    encoded_tokens_.Add(static_cast<double>(tokens));
-  }
-  void Decoded(std::size_t tokens) { decoded_tokens_.Add(static_cast<double>(tokens)); }
-  void StreamsOpened(double streams) { open_streams_.Add(streams); }
+  // A call ended; failures are logged with their request id.
+  void CountCall(const char* method, const grpc::Status& status,
+                 const grpc::ServerContextBase& context);
+
+  void CountEncoding(double seconds, std::size_t num_tokens);
+  void CountDecoded(std::size_t num_tokens);
+  void AddOpenStreams(int change);
 
  private:
   Metrics& metrics_;

@@ -1,221 +1,215 @@
 #include "services/tokenizer/tokenizer_service.h"
 
 #include <chrono>
-#include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_format.h"
-#include "inference_core/base/clock.h"
 #include "inference_core/base/status_macros.h"
 #include "inference_core/tokenizer/chat_template.h"
-#include "services/common/log.h"
-#include "services/common/request_context.h"
 #include "services/common/status.h"
-#include "services/tokenizer/decode_streams.h"
+#include "services/tokenizer/id_span.h"
 
 namespace yangtuo {
 namespace {
 
-namespace pb = internal::v1;
-
-constexpr int kMaxTexts = 256;
-constexpr std::size_t kMaxTextBytes = std::size_t{16} << 20;
-constexpr int kMaxMessages = 4096;
-
-double SecondsSince(TimePoint start) { return ToSeconds(std::chrono::steady_clock::now() - start); }
-
-absl::Status CheckTextSizes(const pb::EncodeRequest& request) {
-  if (request.texts_size() < 1 || request.texts_size() > kMaxTexts) {
-    return InvalidField("texts", absl::StrFormat("has %d texts; 1 to %d are allowed",
-                                                 request.texts_size(), kMaxTexts));
-  }
-  std::size_t bytes = 0;
+std::size_t NumBytes(const internal::v1::EncodeRequest& request) {
+  std::size_t num_bytes = 0;
   for (const std::string& text : request.texts()) {
-    bytes += text.size();
+    num_bytes += text.size();
   }
-  if (bytes > kMaxTextBytes) {
-    return InvalidField("texts", absl::StrFormat("have %d bytes together; at most %d are allowed",
-                                                 bytes, kMaxTextBytes));
-  }
-  return absl::OkStatus();
+  return num_bytes;
 }
 
-// Answers every list of inputs before it reads the next, so at most one message is held.
-class DecodeStreamReactor final
-    : public grpc::ServerBidiReactor<pb::DecodeStreamRequest, pb::DecodeStreamResponse> {
- public:
-  DecodeStreamReactor(const TokenizerSet& tokenizers, TokenizerMetrics& metrics)
-      : metrics_(metrics), streams_(tokenizers, metrics) {
-    StartRead(&request_);
+std::size_t NumBytes(const internal::v1::RenderChatRequest& request) {
+  std::size_t num_bytes = 0;
+  for (const internal::v1::RenderMessage& message : request.messages()) {
+    num_bytes += message.content().size();
   }
+  return num_bytes;
+}
 
- private:
-  void OnReadDone(bool ok) override {
-    if (!ok) {
-      Finish(grpc::Status::OK);
-      return;
-    }
-    response_.Clear();
-    streams_.Decode(request_, response_);
-    StartWrite(&response_);
+absl::Status CheckRange(const char* field, std::size_t min, std::size_t max, std::size_t found) {
+  if (found >= min && found <= max) {
+    return absl::OkStatus();
   }
+  return InvalidField(field, absl::StrFormat("expected %d to %d, found %d", min, max, found));
+}
 
-  void OnWriteDone(bool ok) override {
-    if (!ok) {
-      Finish(grpc::Status::CANCELLED);
-      return;
-    }
-    StartRead(&request_);
+internal::v1::TokenizerInfo Describe(const NamedTokenizer& named) {
+  const Tokenizer& tokenizer = *named.tokenizer;
+  internal::v1::TokenizerInfo info;
+  info.set_name(named.name);
+  info.set_digest(tokenizer.vocabulary().digest());
+  info.set_vocabulary_size(static_cast<std::uint32_t>(tokenizer.vocabulary().size()));
+  info.set_bos_id(static_cast<std::uint32_t>(tokenizer.bos_id()));
+  info.set_eos_id(static_cast<std::uint32_t>(tokenizer.eos_id()));
+  if (tokenizer.pad_id().has_value()) {
+    info.set_pad_id(static_cast<std::uint32_t>(*tokenizer.pad_id()));
   }
-
-  void OnDone() override {
-    metrics_.CallEnded("DecodeStream", absl::OkStatus());
-    delete this;
+  info.set_chat_template(tokenizer.chat_template());
+  for (const std::string_view name : ChatTemplateNames()) {
+    info.add_chat_templates(std::string(name));
   }
-
-  TokenizerMetrics& metrics_;
-  DecodeStreams streams_;
-  pb::DecodeStreamRequest request_;
-  pb::DecodeStreamResponse response_;
-};
+  return info;
+}
 
 }  // namespace
 
-grpc::ServerUnaryReactor* TokenizerService::End(grpc::CallbackServerContext& context,
-                                                const char* method, const absl::Status& status) {
-  metrics_.CallEnded(method, status);
-  Log(status.ok() ? LogLevel::kDebug : LogLevel::kInfo, "call ended",
-      {{"request_id", RequestContext::FromServer(context).request_id},
-       {"method", std::string(method)},
-       {"code", absl::StatusCodeToString(status.code())}});
-  grpc::ServerUnaryReactor* reactor = context.DefaultReactor();
-  reactor->Finish(ToGrpc(status));
+TokenizerService::TokenizerService(const TokenizerRegistry& registry, Metrics& metrics,
+                                   const TokenizerServiceLimits& limits)
+    : registry_(registry),
+      limits_(limits),
+      metrics_(metrics),
+      large_requests_(limits.num_threads, limits.max_waiting_large) {}
+
+grpc::ServerUnaryReactor* TokenizerService::Run(const char* method,
+                                                grpc::CallbackServerContext* context,
+                                                std::size_t size,
+                                                std::function<absl::Status()> work) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const auto finish = [this, method, context, reactor](const absl::Status& status) {
+    const grpc::Status answer = ToGrpc(status);
+    metrics_.CountCall(method, answer, *context);
+    reactor->Finish(answer);  // the call may be gone
+  };
+  if (size <= limits_.large) {
+    finish(work());
+    return reactor;
+  }
+  const bool accepted = large_requests_.Submit([context, finish, work = std::move(work)] {
+    finish(context->IsCancelled() ? absl::CancelledError("the caller is gone") : work());
+  });
+  if (!accepted) {
+    finish(WithRetryAfter(
+        WithReason(absl::ResourceExhaustedError(absl::StrFormat(
+                       "%d large texts are waiting to be tokenized already; try again later",
+                       limits_.max_waiting_large)),
+                   "TOKENIZER_OVERLOADED"),
+        std::chrono::seconds(1)));
+  }
   return reactor;
 }
 
 grpc::ServerUnaryReactor* TokenizerService::Encode(grpc::CallbackServerContext* context,
-                                                   const pb::EncodeRequest* request,
-                                                   pb::EncodeResponse* response) {
-  return End(*context, "Encode", EncodeTexts(*request, *response));
+                                                   const internal::v1::EncodeRequest* request,
+                                                   internal::v1::EncodeResponse* response) {
+  return Run("Encode", context, NumBytes(*request),
+             [this, request, response] { return EncodeTexts(*request, *response); });
 }
 
 grpc::ServerUnaryReactor* TokenizerService::Decode(grpc::CallbackServerContext* context,
-                                                   const pb::DecodeRequest* request,
-                                                   pb::DecodeResponse* response) {
-  return End(*context, "Decode", DecodeIds(*request, *response));
+                                                   const internal::v1::DecodeRequest* request,
+                                                   internal::v1::DecodeResponse* response) {
+  return Run("Decode", context, static_cast<std::size_t>(request->ids_size()),
+             [this, request, response] { return DecodeIds(*request, *response); });
 }
 
-grpc::ServerBidiReactor<pb::DecodeStreamRequest, pb::DecodeStreamResponse>*
-TokenizerService::DecodeStream(grpc::CallbackServerContext* /*context*/) {
-  return new DecodeStreamReactor(tokenizers_, metrics_);
+grpc::ServerBidiReactor<internal::v1::DecodeStreamRequest, internal::v1::DecodeStreamResponse>*
+TokenizerService::DecodeStream(grpc::CallbackServerContext* context) {
+  return yangtuo::DecodeStream::Start({.registry = registry_,
+                                       .metrics = metrics_,
+                                       .calls = decode_streams_,
+                                       .max_streams = limits_.max_streams},
+                                      *context);
 }
 
-grpc::ServerUnaryReactor* TokenizerService::RenderChat(grpc::CallbackServerContext* context,
-                                                       const pb::RenderChatRequest* request,
-                                                       pb::RenderChatResponse* response) {
-  return End(*context, "RenderChat", Render(*request, *response));
+grpc::ServerUnaryReactor* TokenizerService::RenderChat(
+    grpc::CallbackServerContext* context, const internal::v1::RenderChatRequest* request,
+    internal::v1::RenderChatResponse* response) {
+  return Run("RenderChat", context, NumBytes(*request),
+             [this, request, response] { return RenderMessages(*request, *response); });
 }
 
-grpc::ServerUnaryReactor* TokenizerService::GetTokenizer(grpc::CallbackServerContext* context,
-                                                         const pb::GetTokenizerRequest* request,
-                                                         pb::GetTokenizerResponse* response) {
-  return End(*context, "GetTokenizer", Describe(*request, *response));
+grpc::ServerUnaryReactor* TokenizerService::GetTokenizer(
+    grpc::CallbackServerContext* context, const internal::v1::GetTokenizerRequest* request,
+    internal::v1::GetTokenizerResponse* response) {
+  return Run("GetTokenizer", context, 0, [this, request, response]() -> absl::Status {
+    if (request->tokenizer().empty()) {
+      for (const NamedTokenizer& named : registry_.all()) {
+        *response->add_tokenizers() = Describe(named);
+      }
+      return absl::OkStatus();
+    }
+    YANGTUO_ASSIGN_OR_RETURN(const NamedTokenizer* named, registry_.Find(request->tokenizer()));
+    *response->add_tokenizers() = Describe(*named);
+    return absl::OkStatus();
+  });
 }
 
-absl::Status TokenizerService::EncodeTexts(const pb::EncodeRequest& request,
-                                           pb::EncodeResponse& response) const {
-  YANGTUO_RETURN_IF_ERROR(CheckTextSizes(request));
-  YANGTUO_ASSIGN_OR_RETURN(const Tokenizer* tokenizer, tokenizers_.Find(request.tokenizer()));
+absl::Status TokenizerService::EncodeTexts(const internal::v1::EncodeRequest& request,
+                                           internal::v1::EncodeResponse& response) {
+  YANGTUO_ASSIGN_OR_RETURN(const NamedTokenizer* named, registry_.Find(request.tokenizer()));
+  YANGTUO_RETURN_IF_ERROR(CheckRange("texts", 1, static_cast<std::size_t>(limits_.max_texts),
+                                     static_cast<std::size_t>(request.texts_size())));
+  YANGTUO_RETURN_IF_ERROR(
+      CheckRange("bytes of texts", 0, limits_.max_text_bytes, NumBytes(request)));
+  const TimePoint begin = SteadyClock().Now();
+  std::size_t num_tokens = 0;
   for (const std::string& text : request.texts()) {
-    const TimePoint start = std::chrono::steady_clock::now();
-    YANGTUO_ASSIGN_OR_RETURN(const std::vector<std::int32_t> ids,
-                             tokenizer->Encode(text, {.add_bos = request.add_bos(),
-                                                      .parse_special = request.parse_special()}));
-    response.add_texts()->mutable_ids()->Assign(ids.begin(), ids.end());
-    metrics_.Encoded(SecondsSince(start), ids.size());
+    YANGTUO_ASSIGN_OR_RETURN(
+        const std::vector<std::int32_t> ids,
+        named->tokenizer->Encode(
+            text, {.add_bos = request.add_bos(), .parse_special = request.parse_special()}));
+    num_tokens += ids.size();
+    response.add_texts()->mutable_ids()->Add(ids.begin(), ids.end());
   }
+  metrics_.CountEncoding(ToSeconds(SteadyClock().Now() - begin), num_tokens);
   return absl::OkStatus();
 }
 
-absl::Status TokenizerService::DecodeIds(const pb::DecodeRequest& request,
-                                         pb::DecodeResponse& response) const {
-  YANGTUO_ASSIGN_OR_RETURN(const Tokenizer* tokenizer, tokenizers_.Find(request.tokenizer()));
-  const std::vector<std::int32_t> ids(request.ids().begin(), request.ids().end());
-  YANGTUO_ASSIGN_OR_RETURN(*response.mutable_text(), tokenizer->Decode(ids));
+absl::Status TokenizerService::DecodeIds(const internal::v1::DecodeRequest& request,
+                                         internal::v1::DecodeResponse& response) {
+  YANGTUO_ASSIGN_OR_RETURN(const NamedTokenizer* named, registry_.Find(request.tokenizer()));
+  const std::span<const std::int32_t> ids = IdSpan(request.ids());
+  YANGTUO_RETURN_IF_ERROR(
+      CheckRange("ids", 0, static_cast<std::size_t>(limits_.max_decode_ids), ids.size()));
+  YANGTUO_ASSIGN_OR_RETURN(*response.mutable_text(), named->tokenizer->Decode(ids));
   if (request.want_pieces()) {
     for (const std::int32_t id : ids) {
-      response.add_pieces(tokenizer->vocabulary().piece(id).text);
+      response.add_pieces(named->tokenizer->vocabulary().piece(id).text);
     }
   }
-  metrics_.Decoded(ids.size());
+  metrics_.CountDecoded(ids.size());
   return absl::OkStatus();
 }
 
-absl::Status TokenizerService::Render(const pb::RenderChatRequest& request,
-                                      pb::RenderChatResponse& response) const {
-  const TimePoint start = std::chrono::steady_clock::now();
-  YANGTUO_ASSIGN_OR_RETURN(const Tokenizer* tokenizer, tokenizers_.Find(request.tokenizer()));
+absl::Status TokenizerService::RenderMessages(const internal::v1::RenderChatRequest& request,
+                                              internal::v1::RenderChatResponse& response) {
+  YANGTUO_ASSIGN_OR_RETURN(const NamedTokenizer* named, registry_.Find(request.tokenizer()));
+  YANGTUO_RETURN_IF_ERROR(CheckRange("messages", 1, static_cast<std::size_t>(limits_.max_messages),
+                                     static_cast<std::size_t>(request.messages_size())));
+  YANGTUO_RETURN_IF_ERROR(
+      CheckRange("bytes of messages", 0, limits_.max_text_bytes, NumBytes(request)));
   const std::string& name =
-      request.template_().empty() ? tokenizer->chat_template() : request.template_();
+      request.template_().empty() ? named->tokenizer->chat_template() : request.template_();
   if (name.empty()) {
-    return WithReason(absl::FailedPreconditionError(
-                          "this model has no chat template: it completes text. Send the prompt as "
-                          "text, or name a template"),
-                      "NO_CHAT_TEMPLATE");
+    return WithReason(
+        absl::FailedPreconditionError(absl::StrFormat(
+            "\"%s\" has no chat template of its own; choose one by name", named->name)),
+        "NO_CHAT_TEMPLATE");
   }
-  YANGTUO_ASSIGN_OR_RETURN(const ChatTemplate chat_template, FindChatTemplate(name));
-  if (request.messages_size() > kMaxMessages) {
-    return InvalidField("messages", absl::StrFormat("has %d messages; at most %d are allowed",
-                                                    request.messages_size(), kMaxMessages));
+  const absl::StatusOr<ChatTemplate> chat_template = FindChatTemplate(name);
+  if (!chat_template.ok()) {
+    return InvalidField("template", std::string(chat_template.status().message()));
   }
   std::vector<ChatMessage> messages;
-  std::size_t bytes = 0;
-  for (const pb::RenderMessage& message : request.messages()) {
-    bytes += message.content().size();
+  messages.reserve(static_cast<std::size_t>(request.messages_size()));
+  for (const internal::v1::RenderMessage& message : request.messages()) {
     messages.push_back({.role = message.role(), .content = message.content()});
   }
-  if (bytes > kMaxTextBytes) {
-    return InvalidField(
-        "messages",
-        absl::StrFormat("have %d bytes together; at most %d are allowed", bytes, kMaxTextBytes));
+  const auto segments = yangtuo::RenderChat(*chat_template, messages);
+  if (!segments.ok()) {
+    return InvalidField("messages", std::string(segments.status().message()));
   }
-  YANGTUO_ASSIGN_OR_RETURN(const std::vector<ChatSegment> segments,
-                           yangtuo::RenderChat(chat_template, messages));
+  const TimePoint begin = SteadyClock().Now();
   YANGTUO_ASSIGN_OR_RETURN(const std::vector<std::int32_t> ids,
-                           EncodeSegments(*tokenizer, segments));
-  response.mutable_ids()->Assign(ids.begin(), ids.end());
+                           EncodeSegments(*named->tokenizer, *segments));
+  metrics_.CountEncoding(ToSeconds(SteadyClock().Now() - begin), ids.size());
+  response.mutable_ids()->Add(ids.begin(), ids.end());
   response.set_template_(name);
-  if (!chat_template.stop_string.empty()) {
-    response.add_stop_strings(std::string(chat_template.stop_string));
-  }
-  metrics_.Encoded(SecondsSince(start), ids.size());
-  return absl::OkStatus();
-}
-
-absl::Status TokenizerService::Describe(const pb::GetTokenizerRequest& request,
-                                        pb::GetTokenizerResponse& response) const {
-  const Tokenizer* wanted = nullptr;
-  if (!request.tokenizer().empty()) {
-    YANGTUO_ASSIGN_OR_RETURN(wanted, tokenizers_.Find(request.tokenizer()));
-  }
-  for (const auto& [name, tokenizer] : tokenizers_.all()) {
-    if (wanted != nullptr && wanted != tokenizer.get()) {
-      continue;
-    }
-    pb::TokenizerInfo& info = *response.add_tokenizers();
-    info.set_name(name);
-    info.set_digest(tokenizer->vocabulary().digest());
-    info.set_vocabulary_size(static_cast<std::uint32_t>(tokenizer->vocabulary().size()));
-    info.set_bos_id(static_cast<std::uint32_t>(tokenizer->bos_id()));
-    info.set_eos_id(static_cast<std::uint32_t>(tokenizer->eos_id()));
-    if (tokenizer->pad_id().has_value()) {
-      info.set_pad_id(static_cast<std::uint32_t>(*tokenizer->pad_id()));
-    }
-    info.set_chat_template(tokenizer->chat_template());
-    for (const std::string_view chat_template : ChatTemplateNames()) {
-      info.add_chat_templates(std::string(chat_template));
-    }
+  if (!chat_template->stop_string.empty()) {
+    response.add_stop_strings(std::string(chat_template->stop_string));
   }
   return absl::OkStatus();
 }

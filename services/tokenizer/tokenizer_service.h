@@ -1,20 +1,43 @@
 #pragma once
 
+#include <cstddef>
+#include <functional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "services/tokenizer/decode_stream.h"
 #include "services/tokenizer/tokenizer_metrics.h"
-#include "services/tokenizer/tokenizer_set.h"
+#include "services/tokenizer/tokenizer_registry.h"
+#include "services/tokenizer/work_queue.h"
 #include "yangtuo/internal/v1/tokenizer.grpc.pb.h"
 
 namespace yangtuo {
 
-// Translates between proto and tokenizers. Thread-safe. `tokenizers` and `metrics` outlive the
-// server that this is registered with.
-//
-// Calls compute in the reaction: encoding takes about a microsecond per token, and the size limits
-// keep the longest call in the range of a second.
+// Its name in grpc.health.v1.
+inline constexpr const char* kTokenizerServiceName = "yangtuo.internal.v1.TokenizerService";
+
+struct TokenizerServiceLimits {
+  int max_texts = 256;                                 // of one Encode
+  std::size_t max_text_bytes = std::size_t{16} << 20;  // of one Encode or RenderChat, all texts
+  int max_messages = 4096;                             // of one RenderChat
+  int max_decode_ids = 1 << 20;                        // of one Decode
+  std::size_t max_streams = 16384;                     // open text streams of one DecodeStream
+  // Larger requests (bytes of text, ids) are worked on outside gRPC's threads: 32 KiB are encoded
+  // in a few milliseconds.
+  std::size_t large = std::size_t{32} << 10;
+  int num_threads = 2;                 // for large requests
+  std::size_t max_waiting_large = 64;  // large requests that wait; more get RESOURCE_EXHAUSTED
+};
+
+// yangtuo.internal.v1.TokenizerService over a registry. Thread-safe; registry and metrics outlive
+// it, and it outlives the server that it is registered with.
 class TokenizerService final : public internal::v1::TokenizerService::CallbackService {
  public:
-  TokenizerService(const TokenizerSet& tokenizers, TokenizerMetrics& metrics)
-      : tokenizers_(tokenizers), metrics_(metrics) {}
+  TokenizerService(const TokenizerRegistry& registry, Metrics& metrics,
+                   const TokenizerServiceLimits& limits = {});
+
+  // DecodeStream calls end with UNAVAILABLE as soon as they are idle; the rest goes on.
+  void Drain() { decode_streams_.Drain(); }
 
   grpc::ServerUnaryReactor* Encode(grpc::CallbackServerContext* context,
                                    const internal::v1::EncodeRequest* request,
@@ -32,19 +55,23 @@ class TokenizerService final : public internal::v1::TokenizerService::CallbackSe
                                          internal::v1::GetTokenizerResponse* response) override;
 
  private:
-  absl::Status EncodeTexts(const internal::v1::EncodeRequest& request,
-                           internal::v1::EncodeResponse& response) const;
-  absl::Status DecodeIds(const internal::v1::DecodeRequest& request,
-                         internal::v1::DecodeResponse& response) const;
-  absl::Status Render(const internal::v1::RenderChatRequest& request,
-                      internal::v1::RenderChatResponse& response) const;
-  absl::Status Describe(const internal::v1::GetTokenizerRequest& request,
-                        internal::v1::GetTokenizerResponse& response) const;
-  grpc::ServerUnaryReactor* End(grpc::CallbackServerContext& context, const char* method,
-                                const absl::Status& status);
+  // Answers a unary call with the status of `work`, which runs here or, when `size` is large, in
+  // the queue; what work refers to lives until the answer.
+  grpc::ServerUnaryReactor* Run(const char* method, grpc::CallbackServerContext* context,
+                                std::size_t size, std::function<absl::Status()> work);
 
-  const TokenizerSet& tokenizers_;
-  TokenizerMetrics& metrics_;
+  absl::Status EncodeTexts(const internal::v1::EncodeRequest& request,
+                           internal::v1::EncodeResponse& response);
+  absl::Status DecodeIds(const internal::v1::DecodeRequest& request,
+                         internal::v1::DecodeResponse& response);
+  absl::Status RenderMessages(const internal::v1::RenderChatRequest& request,
+                              internal::v1::RenderChatResponse& response);
+
+  const TokenizerRegistry& registry_;
+  const TokenizerServiceLimits limits_;
+  TokenizerMetrics metrics_;
+  DecodeStreams decode_streams_;
+  WorkQueue large_requests_;  // last: its threads use the rest
 };
 
 }  // namespace yangtuo
