@@ -2,29 +2,25 @@
 
 #include <algorithm>
 #include <cassert>
+#include <chrono>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "inference_core/base/status_macros.h"
+#include "inference_core/engine/request_check.h"
 
 namespace yangtuo {
+namespace {
+
+constexpr Duration kLostPoll = std::chrono::milliseconds(20);
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
     const EngineOptions& options, std::unique_ptr<Stage> stage, const Clock& clock,
     std::function<void(const StepStats&)> observe_step) {
-  const StageInfo& info = stage->info();
-  if (options.step_tokens < 1 || options.step_tokens > info.max_step_tokens) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("step_tokens is %d; the stage takes 1..%d rows a step", options.step_tokens,
-                        info.max_step_tokens));
-  }
-  if (options.prompt_chunk < 0 || options.max_running < 1 || options.max_waiting < 0 ||
-      options.max_waiting_tokens < 0) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "engine limits: prompt_chunk %d, max_running %d, max_waiting %d, max_waiting_tokens %d; "
-        "max_running must be positive, the others not negative",
-        options.prompt_chunk, options.max_running, options.max_waiting,
-        options.max_waiting_tokens));
-  }
+  YANGTUO_RETURN_IF_ERROR(CheckOptions(options, stage->info()));
   return std::make_unique<StepLoop>(options, std::move(stage), clock, std::move(observe_step));
 }
 
@@ -35,6 +31,8 @@ StepLoop::StepLoop(const EngineOptions& options, std::unique_ptr<Stage> stage, c
       info_(stage_->info()),
       clock_(clock),
       observe_step_(std::move(observe_step)),
+      max_running_(static_cast<std::int32_t>(std::min<std::int64_t>(
+          options.max_running, std::int64_t{options.step_tokens} * info_.depth))),
       pool_(info_.kv_blocks, info_.kv_block_size) {
   PublishLoad();
   thread_ = std::jthread([this] { Run(); });
@@ -50,52 +48,11 @@ StepLoop::~StepLoop() {
   thread_.join();
 }
 
-std::int32_t StepLoop::TokenLimit(const EngineRequest& request) const {
-  // The last token of an answer is never computed itself, so it needs no place in a block.
-  const std::int64_t kv_positions = std::int64_t{info_.kv_blocks} * info_.kv_block_size + 1;
-  std::int64_t limit = std::min<std::int64_t>(info_.context_tokens, kv_positions);
-  if (request.max_new_tokens.has_value()) {
-    limit = std::min<std::int64_t>(
-        limit, static_cast<std::int64_t>(request.prompt_ids.size()) + *request.max_new_tokens);
-  }
-  return static_cast<std::int32_t>(limit);
-}
-
-absl::Status StepLoop::CheckRequest(const EngineRequest& request) const {
-  if (request.prompt_ids.empty()) {
-    return absl::InvalidArgumentError("the prompt has no tokens; it needs at least one");
-  }
-  for (const std::vector<TokenId>* ids : {&request.prompt_ids, &request.resumed_ids}) {
-    for (const TokenId id : *ids) {
-      if (id < 0 || id >= info_.vocab) {
-        return absl::InvalidArgumentError(
-            absl::StrFormat("token id %d is outside the vocabulary of %d tokens", id, info_.vocab));
-      }
-    }
-  }
-  const std::size_t known = request.prompt_ids.size() + request.resumed_ids.size();
-  const std::int64_t kv_positions = std::int64_t{info_.kv_blocks} * info_.kv_block_size;
-  // An embedding needs a place for every position, an answer room for one more token.
-  const std::size_t wanted = known + (request.task == SequenceTask::kGenerate ? 1 : 0);
-  if (wanted > static_cast<std::size_t>(info_.context_tokens)) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("the prompt has %d tokens; the context holds %d, the answer included",
-                        known, info_.context_tokens));
-  }
-  if (static_cast<std::int64_t>(known) > kv_positions) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "the prompt has %d tokens; the KV cache of this worker holds %d", known, kv_positions));
-  }
-  return absl::OkStatus();
-}
-
 absl::StatusOr<SequenceId> StepLoop::Submit(EngineRequest request, SequenceSink* sink) {
-  if (absl::Status checked = CheckRequest(request); !checked.ok()) {
-    return checked;
-  }
+  YANGTUO_RETURN_IF_ERROR(CheckRequest(request, info_));
   request.sampling.end_ids = request.stop_ids;
   const auto prompt_tokens = static_cast<std::int64_t>(request.prompt_ids.size());
-  const std::int32_t limit = TokenLimit(request);
+  const std::int32_t limit = TokenLimit(request, info_);
   SequenceId id = 0;
   {
     const MutexLock lock(mutex_);
@@ -122,7 +79,9 @@ absl::StatusOr<SequenceId> StepLoop::Submit(EngineRequest request, SequenceSink*
     sequence->max_tokens = limit;
     submitted_.push_back(std::move(sequence));
     ++live_;
+    ++unfinished_;
     ++load_.waiting;
+    load_.pending_prompt_tokens += prompt_tokens;
     waiting_tokens_ += prompt_tokens;
   }
   wake_.NotifyOne();
@@ -151,9 +110,9 @@ void StepLoop::StopAccepting() {
 
 bool StepLoop::WaitUntilIdle(TimePoint deadline) {
   const MutexLock lock(mutex_);
-  while (live_ > 0) {
-    if (!idle_.WaitUntil(mutex_, deadline) && live_ > 0) {
-      return false;
+  while (unfinished_ > 0) {
+    if (!idle_.WaitUntil(mutex_, deadline) && std::chrono::steady_clock::now() >= deadline) {
+      return unfinished_ == 0;
     }
   }
   return true;
@@ -169,16 +128,19 @@ void StepLoop::Run() {
     }
     TakeCommands();
     ExpireDeadlines();
-    if (lost_since_.has_value()) {
+    if (stage_lost_) {
       TryRecovery();
     }
-    if (!lost_since_.has_value()) {
+    if (!stage_lost_) {
       SubmitSteps();
     }
     PublishLoad();
     if (!in_flight_.empty()) {
       TakeResult();
-    } else if (sequences_.empty() || lost_since_.has_value()) {
+    } else if (sequences_.empty() || stage_lost_) {
+      if (!stage_lost_) {
+        outage_since_.reset();
+      }
       WaitForWork();
     }  // Otherwise a stage failed and is back: plan again.
   }
@@ -229,7 +191,7 @@ StepPlan StepLoop::Plan() const {
   return PlanNextStep(std::move(running), std::move(waiting),
                       {.step_tokens = options_.step_tokens,
                        .prompt_chunk = options_.prompt_chunk,
-                       .max_running = options_.max_running,
+                       .max_running = max_running_,
                        .depth = info_.depth,
                        .block_size = info_.kv_block_size,
                        .free_blocks = pool_.num_free()});
@@ -256,6 +218,7 @@ void StepLoop::SubmitSteps() {
 void StepLoop::Preempt(const std::vector<std::uint64_t>& ids) {
   for (const std::uint64_t id : ids) {
     Sequence& sequence = *sequences_.at(id);
+    // The close travels with the step that preempts, so it is never behind a later open.
     if (sequence.open) {
       closes_.push_back(id);
     }
@@ -291,8 +254,6 @@ void StepLoop::AddRows(const PlannedRows& planned, Step& step, StepInFlight& in_
   }
   if (!sequence.open) {
     sequence.open = true;
-    // A reopened sequence must not be closed by an older close that this step carries.
-    std::erase(step.closes, sequence.id);
     step.opens.push_back(
         {.id = sequence.id,
          .task = sequence.request.task,
@@ -318,120 +279,6 @@ void StepLoop::AddRows(const PlannedRows& planned, Step& step, StepInFlight& in_
   in_flight.parts.push_back({.id = sequence.id, .wants_output = wants_output});
 }
 
-void StepLoop::TakeResult() {
-  const TimePoint asked = clock_.Now();
-  absl::StatusOr<StepResult> result = stage_->Next();
-  const TimePoint now = clock_.Now();
-  if (!result.ok()) {
-    const std::vector<StepInFlight::Part> parts = in_flight_.front().parts;
-    HandleStageError(result.status(), parts);
-    return;
-  }
-  StepInFlight done = std::move(in_flight_.front());
-  in_flight_.pop_front();
-  for (const StepInFlight::Part& part : done.parts) {
-    if (const auto found = sequences_.find(part.id); found != sequences_.end()) {
-      --found->second->steps_in_flight;
-    }
-  }
-  done.stats.compute = result->compute;
-  done.stats.wait = now - asked;
-  done.stats.total = now - done.submitted;
-  HandleResult(*result);
-  if (observe_step_) {
-    observe_step_(done.stats);
-  }
-}
-
-void StepLoop::HandleResult(StepResult& result) {
-  for (const PromptLogprobs& part : result.prompt_logprobs) {
-    const auto found = sequences_.find(part.id);
-    if (found == sequences_.end()) {
-      continue;
-    }
-    // A recomputed prompt gives its log-probabilities again: deliver what is new.
-    Sequence& sequence = *found->second;
-    const std::int32_t have = sequence.logprobs_delivered;
-    const std::int32_t skip = std::clamp<std::int32_t>(
-        have - (part.first_position - 1), 0, static_cast<std::int32_t>(part.entries.size()));
-    const auto fresh =
-        std::span<const SampledToken>(part.entries).subspan(static_cast<std::size_t>(skip));
-    if (!fresh.empty()) {
-      sequence.logprobs_delivered += static_cast<std::int32_t>(fresh.size());
-      sequence.sink->OnPromptLogprobs(fresh);
-    }
-  }
-  for (const SequenceSample& sample : result.samples) {
-    HandleSample(sample);
-  }
-  for (SequenceEmbedding& embedding : result.embeddings) {
-    if (const auto found = sequences_.find(embedding.id); found != sequences_.end()) {
-      found->second->sink->OnEmbedding(std::move(embedding.values));
-      End(embedding.id, {.status = absl::OkStatus()});
-    }
-  }
-}
-
-void StepLoop::HandleSample(const SequenceSample& sample) {
-  const auto found = sequences_.find(sample.id);
-  if (found == sequences_.end()) {
-    return;
-  }
-  Sequence& sequence = *found->second;
-  ++sequence.generated;
-  {
-    const MutexLock lock(mutex_);
-    rate_.Add(clock_.Now(), 1);
-  }
-  const std::vector<TokenId>& stops = sequence.request.stop_ids;
-  if (std::find(stops.begin(), stops.end(), sample.token.id) != stops.end()) {
-    End(sample.id,
-        {.status = absl::OkStatus(), .reason = FinishReason::kStop, .stop_token = sample.token.id});
-    return;
-  }
-  sequence.known.push_back(sample.token.id);
-  sequence.sink->OnToken(sample.token);
-  if (sequence.num_known() >= sequence.max_tokens) {
-    End(sample.id, {.status = absl::OkStatus(), .reason = FinishReason::kLength});
-  }
-}
-
-void StepLoop::HandleStageError(const absl::Status& status,
-                                const std::vector<StepInFlight::Part>& parts) {
-  // A lost peer is nobody's fault; any other error belongs to the sequences of that step.
-  if (!absl::IsUnavailable(status)) {
-    for (const StepInFlight::Part& part : parts) {
-      Fail(part.id, status);
-    }
-  }
-  in_flight_.clear();
-  closes_.clear();
-  for (const auto& [id, sequence] : sequences_) {
-    sequence->steps_in_flight = 0;
-    sequence->Rewind();
-  }
-  lost_since_ = clock_.Now();
-  next_attempt_ = *lost_since_;
-  TryRecovery();
-}
-
-void StepLoop::TryRecovery() {
-  if (clock_.Now() < next_attempt_) {
-    return;
-  }
-  const absl::Status status = stage_->Reset();
-  if (status.ok()) {
-    lost_since_.reset();
-    return;
-  }
-  const TimePoint now = clock_.Now();
-  next_attempt_ = now + options_.recovery_pause;
-  if (now - *lost_since_ >= options_.recovery_limit) {
-    FailAll(absl::UnavailableError(absl::StrFormat("a shard of this worker group is lost: %s",
-                                                   std::string(status.message()))));
-  }
-}
-
 void StepLoop::End(SequenceId id, const SequenceOutcome& outcome) {
   const auto node = sequences_.extract(id);
   if (node.empty()) {
@@ -447,6 +294,7 @@ void StepLoop::End(SequenceId id, const SequenceOutcome& outcome) {
   told.queue = sequence.started.value_or(clock_.Now()) - sequence.submitted;
   {
     const MutexLock lock(mutex_);
+    --live_;
     if (!sequence.started.has_value()) {
       waiting_tokens_ -= sequence.num_prompt();
     }
@@ -455,7 +303,7 @@ void StepLoop::End(SequenceId id, const SequenceOutcome& outcome) {
   PublishLoad();
   sequence.sink->OnFinished(told);
   const MutexLock lock(mutex_);
-  if (--live_ == 0) {
+  if (--unfinished_ == 0) {
     idle_.NotifyAll();
   }
 }
@@ -469,12 +317,14 @@ void StepLoop::FailAll(const absl::Status& status) {
 }
 
 void StepLoop::WaitForWork() {
+  // While the stage is lost, the loop looks after deadlines and the next attempt.
+  const TimePoint wake =
+      std::chrono::steady_clock::now() + std::min<Duration>(options_.recovery_pause, kLostPoll);
   const MutexLock lock(mutex_);
   while (submitted_.empty() && cancelled_.empty() && !stopping_) {
-    if (!lost_since_.has_value()) {
+    if (!stage_lost_) {
       wake_.Wait(mutex_);
-    } else if (!wake_.WaitUntil(mutex_,
-                                std::chrono::steady_clock::now() + options_.recovery_pause)) {
+    } else if (!wake_.WaitUntil(mutex_, wake)) {
       return;
     }
   }
@@ -484,13 +334,16 @@ void StepLoop::PublishLoad() {
   EngineLoad load;
   load.kv_blocks_total = pool_.num_blocks();
   load.kv_blocks_free = pool_.num_free();
-  load.stage_ok = !lost_since_.has_value();
+  load.stage_ok = !stage_lost_;
   for (const auto& [id, sequence] : sequences_) {
     ++(sequence->running ? load.running : load.waiting);
     load.pending_prompt_tokens += std::max(sequence->num_prompt() - sequence->computed, 0);
   }
   const MutexLock lock(mutex_);
-  load.waiting += static_cast<std::int32_t>(submitted_.size());
+  for (const auto& sequence : submitted_) {
+    ++load.waiting;
+    load.pending_prompt_tokens += sequence->num_prompt();
+  }
   load_ = load;
 }
 

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -49,11 +50,6 @@ class StepLoop final : public Engine {
     std::vector<Part> parts;
   };
 
-  // Submit's half.
-  [[nodiscard]] absl::Status CheckRequest(const EngineRequest& request) const;
-  [[nodiscard]] std::int32_t TokenLimit(const EngineRequest& request) const;
-
-  // The loop's half.
   void Run();
   void TakeCommands();
   void ExpireDeadlines();
@@ -64,6 +60,7 @@ class StepLoop final : public Engine {
   void AddRows(const PlannedRows& planned, Step& step, StepInFlight& in_flight);
   void TakeResult();
   void HandleSample(const SequenceSample& sample);
+  [[nodiscard]] absl::Status CheckResult(const StepResult& result, const StepInFlight& step) const;
   void HandleResult(StepResult& result);
   void HandleStageError(const absl::Status& status, const std::vector<StepInFlight::Part>& parts);
   void TryRecovery();
@@ -79,6 +76,9 @@ class StepLoop final : public Engine {
   const Clock& clock_;
   const std::function<void(const StepStats&)> observe_step_;
 
+  // More could not all decode in the steps in flight, and the last in line would starve.
+  const std::int32_t max_running_;
+
   // Loop thread only.
   BlockPool pool_;
   std::map<SequenceId, std::unique_ptr<Sequence>> sequences_;
@@ -86,7 +86,11 @@ class StepLoop final : public Engine {
   std::vector<SequenceId> closes_;  // for the head, with the next step
   std::uint64_t next_step_ = 1;
   std::int32_t preempted_since_step_ = 0;
-  std::optional<TimePoint> lost_since_;  // the stage is lost; when it was lost
+  bool stage_lost_ = false;  // nothing can be submitted before a Reset succeeds
+  std::string lost_reason_;
+  // When the stage failed first since its last result. Not ended by a Reset that succeeds: a stage
+  // that comes back only to fail again must not be tried without pause, nor for ever.
+  std::optional<TimePoint> outage_since_;
   TimePoint next_attempt_;
 
   mutable Mutex mutex_;
@@ -96,6 +100,7 @@ class StepLoop final : public Engine {
   std::vector<SequenceId> cancelled_ ABSL_GUARDED_BY(mutex_);
   SequenceId next_id_ ABSL_GUARDED_BY(mutex_) = 1;
   std::int32_t live_ ABSL_GUARDED_BY(mutex_) = 0;            // accepted, not yet ended
+  std::int32_t unfinished_ ABSL_GUARDED_BY(mutex_) = 0;      // OnFinished has not returned
   std::int64_t waiting_tokens_ ABSL_GUARDED_BY(mutex_) = 0;  // prompts of those never started
   bool accepting_ ABSL_GUARDED_BY(mutex_) = true;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
