@@ -5,6 +5,7 @@
 
 #include "CLI/CLI.hpp"
 #include "services/common/build_info.h"
+#include "tools/bench_gateway/bench_gateway_command.h"
 #include "tools/chat/chat_command.h"
 #include "tools/generate/generate_command.h"
 #include "tools/models/models_command.h"
@@ -42,6 +43,9 @@ int main(int argc, char** argv) {
   yangtuo::AddChatCommand(app, run);
   yangtuo::AddModelsCommand(app, run);
   yangtuo::AddStatusCommand(app, run);
+  CLI::App& bench = *app.add_subcommand("bench", "measure parts of a cluster");
+  yangtuo::AddBenchGatewayCommand(bench, run);
+  bench.footer("Examples:\n  yangtuo bench gateway --help");
   app.set_version_flag("--version", std::string(yangtuo::ThisBuild().version));
   app.footer(kExamples);
   app.failure_message(Explain);
@@ -51,7 +55,7 @@ int main(int argc, char** argv) {
     return app.exit(error) == 0 ? EXIT_SUCCESS : kExitUsage;
   }
   if (!run) {
-    std::cerr << app.help();
+    std::cerr << (bench.parsed() ? bench : app).help();
     return kExitUsage;
   }
   return run();

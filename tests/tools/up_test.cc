@@ -27,6 +27,7 @@ using ::testing::Not;
 
 std::vector<std::string> Names(const std::vector<PlannedService>& plan) {
   std::vector<std::string> names;
+  names.reserve(plan.size());
   for (const PlannedService& service : plan) {
     names.push_back(service.name);
   }

@@ -65,7 +65,7 @@ absl::Status Stream(const GenerateOptions& options, Client& client,
   AnswerPrinter printer([](std::string_view text) { WriteAll(STDOUT_FILENO, text); });
   AnswerPrinter silent([](std::string_view) {});
   AnswerPrinter& answer = options.json ? silent : printer;
-  const absl::Status status =
+  absl::Status status =
       client.Generate(request, options.timeout, [&](const v1::GenerateResponse& response) {
         answer.OnEvent(response);
         if (options.json) {
