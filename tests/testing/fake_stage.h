@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -33,6 +35,14 @@ class FakeStage final : public Stage {
     // many Resets fail before one succeeds.
     std::set<std::int64_t> lost_at = {};
     std::int32_t failing_resets = 0;
+    // From this step on, every Submit says that a peer is lost, though Resets succeed; 0: never.
+    std::int64_t refuses_from = 0;
+    // Sequences with this token among their rows make the whole step fail with INTERNAL.
+    std::optional<TokenId> poison = std::nullopt;
+    // Sequences with this token among their rows get no output.
+    std::optional<TokenId> forgotten = std::nullopt;
+    // Called at the beginning of every Next, on the engine's thread; may wait. May be empty.
+    std::function<void()> before_next = {};
   };
 
   explicit FakeStage(const Options& options) : options_(options) {
@@ -62,6 +72,9 @@ class FakeStage final : public Stage {
 
   absl::Status Submit(Step step) override {
     ++steps_;
+    if (options_.refuses_from > 0 && steps_ >= options_.refuses_from) {
+      return absl::UnavailableError("the next shard closed the stream");
+    }
     if (static_cast<std::int32_t>(results_.size()) >= options_.depth) {
       return absl::InternalError("more steps in flight than stages");
     }
@@ -87,6 +100,9 @@ class FakeStage final : public Stage {
   }
 
   absl::StatusOr<StepResult> Next() override {
+    if (options_.before_next) {
+      options_.before_next();
+    }
     if (results_.empty()) {
       return absl::FailedPreconditionError("no step is in flight");
     }
@@ -129,6 +145,14 @@ class FakeStage final : public Stage {
       return absl::InternalError(
           absl::StrFormat("rows of sequence %d, which is not open", rows.id));
     }
+    const auto holds = [&rows](const std::optional<TokenId>& token) {
+      return token.has_value() && std::find(rows.token_ids.begin(), rows.token_ids.end(), *token) !=
+                                      rows.token_ids.end();
+    };
+    if (holds(options_.poison)) {
+      return absl::InternalError("a hidden state is not a number");
+    }
+    const bool answers = rows.want_output && !holds(options_.forgotten);
     const auto end = static_cast<std::size_t>(rows.first_position) + rows.token_ids.size();
     const auto size = static_cast<std::size_t>(options_.kv_block_size);
     if (rows.kv_blocks.size() * size < end) {
@@ -151,10 +175,10 @@ class FakeStage final : public Stage {
       }
       result.prompt_logprobs.push_back(std::move(part));
     }
-    if (rows.want_output && open.task == SequenceTask::kEmbed) {
+    if (answers && open.task == SequenceTask::kEmbed) {
       result.embeddings.push_back(
           {.id = rows.id, .values = {static_cast<float>(NextToken(tokens, 0, options_.vocab))}});
-    } else if (rows.want_output) {
+    } else if (answers) {
       result.samples.push_back(
           {.id = rows.id,
            .token = {.id = NextToken(tokens, open.sampling.seed, options_.vocab),

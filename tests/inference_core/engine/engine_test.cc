@@ -1,99 +1,28 @@
 #include "inference_core/engine/engine.h"
 
-#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <memory>
-#include <random>
+#include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "inference_core/base/mutex.h"
+#include "tests/inference_core/engine/collector.h"
 #include "tests/testing/fake_stage.h"
 
 namespace yangtuo {
 namespace {
 
 using std::chrono::seconds;
+using testing::Collector;
 using ::testing::ElementsAreArray;
 using testing::FakeStage;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-
-// Collects one sequence's output; checks the order of events.
-class Collector final : public SequenceSink {
- public:
-  void OnToken(SampledToken token) override {
-    const MutexLock lock(mutex_);
-    EXPECT_FALSE(finished_) << "a token after the end";
-    tokens_.push_back(token.id);
-    changed_.NotifyAll();
-  }
-  void OnPromptLogprobs(std::span<const SampledToken> entries) override {
-    const MutexLock lock(mutex_);
-    EXPECT_THAT(tokens_, IsEmpty());
-    for (const SampledToken& entry : entries) {
-      prompt_.push_back(entry.id);
-    }
-  }
-  void OnEmbedding(std::vector<float> values) override {
-    const MutexLock lock(mutex_);
-    embedding_ = std::move(values);
-  }
-  void OnFinished(const SequenceOutcome& outcome) override {
-    const MutexLock lock(mutex_);
-    EXPECT_FALSE(finished_) << "finished twice";
-    finished_ = true;
-    outcome_ = outcome;
-    changed_.NotifyAll();
-  }
-
-  SequenceOutcome Wait() {
-    const MutexLock lock(mutex_);
-    const TimePoint limit = std::chrono::steady_clock::now() + seconds(60);
-    while (!finished_ && changed_.WaitUntil(mutex_, limit)) {
-    }
-    EXPECT_TRUE(finished_);
-    return outcome_;
-  }
-  void WaitForTokens(std::size_t count) {
-    const MutexLock lock(mutex_);
-    const TimePoint limit = std::chrono::steady_clock::now() + seconds(60);
-    while (tokens_.size() < count && !finished_ && changed_.WaitUntil(mutex_, limit)) {
-    }
-  }
-  std::vector<TokenId> tokens() {
-    const MutexLock lock(mutex_);
-    return tokens_;
-  }
-  std::vector<TokenId> prompt() {
-    const MutexLock lock(mutex_);
-    return prompt_;
-  }
-  std::vector<float> embedding() {
-    const MutexLock lock(mutex_);
-    return embedding_;
-  }
-
- private:
-  Mutex mutex_;
-  CondVar changed_;
-  std::vector<TokenId> tokens_ ABSL_GUARDED_BY(mutex_);
-  std::vector<TokenId> prompt_ ABSL_GUARDED_BY(mutex_);
-  std::vector<float> embedding_ ABSL_GUARDED_BY(mutex_);
-  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
-  SequenceOutcome outcome_ ABSL_GUARDED_BY(mutex_);
-};
-
-EngineRequest Request(std::vector<TokenId> prompt, std::int32_t max_new_tokens,
-                      std::uint64_t seed = 1) {
-  EngineRequest request;
-  request.prompt_ids = std::move(prompt);
-  request.max_new_tokens = max_new_tokens;
-  request.sampling.seed = seed;
-  return request;
-}
+using testing::Request;
 
 class EngineTest : public ::testing::Test {
  protected:
@@ -303,70 +232,118 @@ TEST_F(EngineTest, DestructionCancelsWhatRuns) {
   EXPECT_EQ(sink.Wait().status.code(), absl::StatusCode::kCancelled);
 }
 
-// Any workload under any limits: every request that is not cancelled gives the tokens it gives
-// alone, each exactly once, and nothing stays held.
-class WorkloadTest : public EngineTest, public ::testing::WithParamInterface<std::uint32_t> {};
-
-TEST_P(WorkloadTest, GivesTheSameTokensAsAlone) {
-  std::mt19937 random(GetParam());
-  const auto between = [&](std::int32_t low, std::int32_t high) {
-    return std::uniform_int_distribution<std::int32_t>(low, high)(random);
-  };
-  FakeStage::Options stage{.context_tokens = 128,
-                           .kv_blocks = between(32, 80),
-                           .kv_block_size = 4,
-                           .max_step_tokens = 64,
-                           .depth = between(1, 4)};
-  for (int i = between(0, 3); i > 0; --i) {
-    stage.lost_at.insert(between(5, 200));
-  }
-  stage.failing_resets = between(0, 2);
-  EngineOptions options{.step_tokens = between(2, 64),
-                        .prompt_chunk = between(0, 9),
-                        .max_running = between(1, 32),
-                        .recovery_pause = std::chrono::milliseconds(1)};
-  options.max_running = std::min(options.max_running, options.step_tokens * stage.depth);
-  Engine& engine = Start(stage, options);
-
-  constexpr int kRequests = 40;
-  struct Job {
-    EngineRequest request;
-    bool cancelled = false;
-    std::unique_ptr<Collector> sink = std::make_unique<Collector>();
-  };
-  std::vector<Job> jobs(kRequests);
-  for (Job& job : jobs) {
-    std::vector<TokenId> prompt(static_cast<std::size_t>(between(1, 60)));
-    std::generate(prompt.begin(), prompt.end(), [&] { return between(0, stage.vocab - 1); });
-    job.request = Request(std::move(prompt), between(1, 60), random());
-    job.request.priority = between(-1, 1);
-    // A lost shard refuses new requests for a moment: try again until it is back.
-    absl::StatusOr<SequenceId> id = absl::UnavailableError("");
-    while (absl::IsUnavailable(id.status())) {
-      id = engine.Submit(job.request, job.sink.get());
-    }
-    ASSERT_TRUE(id.ok()) << id.status();
-    if (between(0, 9) == 0) {
-      job.cancelled = true;
-      engine.Cancel(*id);
-    }
-  }
-  for (Job& job : jobs) {
-    const SequenceOutcome outcome = job.sink->Wait();
-    const std::vector<TokenId> expected = FakeStage::Expected(
-        stage, job.request.prompt_ids, job.request.sampling.seed, *job.request.max_new_tokens);
-    if (!job.cancelled) {
-      ASSERT_TRUE(outcome.status.ok()) << outcome.status;
-      EXPECT_EQ(job.sink->tokens(), expected);
-    } else {
-      const std::vector<TokenId> tokens = job.sink->tokens();
-      EXPECT_TRUE(std::equal(tokens.begin(), tokens.end(), expected.begin()));
-    }
-  }
+TEST_F(EngineTest, StageThatComesBackOnlyToFailAgainIsGivenUp) {
+  Engine& engine = Start({.refuses_from = 4}, {.step_tokens = 16,
+                                               .recovery_limit = std::chrono::milliseconds(60),
+                                               .recovery_pause = std::chrono::milliseconds(10)});
+  Collector sink;
+  ASSERT_TRUE(engine.Submit(Request({1}, 100), &sink).ok());
+  EXPECT_EQ(sink.Wait().status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(sink.tokens().size(), 3);
   ExpectNothingHeld();
 }
 
-INSTANTIATE_TEST_SUITE_P(Seeds, WorkloadTest, ::testing::Range(0U, 60U));
+TEST_F(EngineTest, ErrorOfOneStepFailsItsSequencesAndNoOthers) {
+  const FakeStage::Options stage{.poison = 999};
+  // The poisoned prompt never shares a step: one sequence runs at a time.
+  Engine& engine = Start(
+      stage, {.step_tokens = 16, .max_running = 1, .recovery_pause = std::chrono::milliseconds(1)});
+  Collector good;
+  Collector bad;
+  Collector later;
+  ASSERT_TRUE(engine.Submit(Request({1}, 3), &good).ok());
+  ASSERT_TRUE(engine.Submit(Request({2, 999}, 3), &bad).ok());
+  ASSERT_TRUE(engine.Submit(Request({3}, 3), &later).ok());
+  EXPECT_TRUE(good.Wait().status.ok());
+  EXPECT_EQ(bad.Wait().status.code(), absl::StatusCode::kInternal);
+  EXPECT_TRUE(later.Wait().status.ok());
+  EXPECT_EQ(later.tokens(), FakeStage::Expected(stage, {3}, 1, 3));
+  ExpectNothingHeld();
+}
+
+TEST_F(EngineTest, MissingOutputIsAnErrorAndNotASequenceThatWaitsForEver) {
+  Engine& engine = Start({.forgotten = 999});
+  Collector sink;
+  ASSERT_TRUE(engine.Submit(Request({1, 999}, 3), &sink).ok());
+  const SequenceOutcome outcome = sink.Wait();
+  EXPECT_EQ(outcome.status.code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(outcome.status.message()), HasSubstr("expected exactly those"));
+  ExpectNothingHeld();
+}
+
+TEST_F(EngineTest, MoreRunningSequencesThanRowsOfAStepAllGetTheirTurn) {
+  const FakeStage::Options stage;
+  Engine& engine = Start(stage, {.step_tokens = 2, .max_running = 64});
+  std::vector<Collector> sinks(6);
+  for (std::size_t i = 0; i < sinks.size(); ++i) {
+    ASSERT_TRUE(engine.Submit(Request({static_cast<TokenId>(i)}, 20), &sinks[i]).ok());
+    EXPECT_LE(engine.load().running, 2);
+  }
+  for (std::size_t i = 0; i < sinks.size(); ++i) {
+    EXPECT_TRUE(sinks[i].Wait().status.ok());
+    EXPECT_EQ(sinks[i].tokens(), FakeStage::Expected(stage, {static_cast<TokenId>(i)}, 1, 20));
+  }
+}
+
+TEST_F(EngineTest, AnswerThatIsResumedAtItsEndFinishesWithoutComputing) {
+  Engine& engine = Start({});
+  Collector sink;
+  EngineRequest request = Request({5, 6}, 3);
+  request.resumed_ids = {7, 8, 9};
+  ASSERT_TRUE(engine.Submit(std::move(request), &sink).ok());
+  const SequenceOutcome outcome = sink.Wait();
+  EXPECT_TRUE(outcome.status.ok());
+  EXPECT_EQ(outcome.reason, FinishReason::kLength);
+  EXPECT_EQ(outcome.generated_tokens, 0);
+  EXPECT_THAT(sink.tokens(), IsEmpty());
+}
+
+TEST_F(EngineTest, FinishedSequenceLeavesItsPlaceBeforeItsSinkHearsOfIt) {
+  Engine& engine = Start({}, {.step_tokens = 16, .max_running = 1, .max_waiting = 0});
+  for (int i = 0; i < 50; ++i) {
+    Collector sink;
+    ASSERT_TRUE(engine.Submit(Request({1}, 2), &sink).ok()) << "request " << i;
+    sink.Wait();
+    EXPECT_EQ(engine.load().running, 0);
+    EXPECT_EQ(engine.load().kv_blocks_free, engine.load().kv_blocks_total);
+  }
+}
+
+// A clock that stands still until it is told otherwise.
+class SetClock final : public Clock {
+ public:
+  [[nodiscard]] TimePoint Now() const override { return TimePoint(Duration(ticks_.load())); }
+  void Advance(Duration by) { ticks_ += by.count(); }
+
+ private:
+  std::atomic<Duration::rep> ticks_ = std::chrono::duration_cast<Duration>(seconds(1000)).count();
+};
+
+TEST(EngineClockTest, DeadlinesQueueTimesAndRatesFollowTheClockAlone) {
+  SetClock clock;
+  const FakeStage::Options stage{.context_tokens = 100000,
+                                 .kv_blocks = 30000,
+                                 .before_next = [&clock] { clock.Advance(seconds(1)); }};
+  std::vector<StepStats> stats;
+  auto engine =
+      Engine::Create({.step_tokens = 16, .max_running = 1}, std::make_unique<FakeStage>(stage),
+                     clock, [&stats](const StepStats& step) { stats.push_back(step); });
+  ASSERT_TRUE(engine.ok());
+  Collector sink;
+  EngineRequest request = Request({1}, 90000);
+  request.deadline = clock.Now() + seconds(20);
+  ASSERT_TRUE((*engine)->Submit(std::move(request), &sink).ok());
+  EXPECT_EQ(sink.Wait().status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(sink.tokens().size(), 20) << "a step takes one second";
+  EXPECT_DOUBLE_EQ((*engine)->load().tokens_per_second, 1.0);
+  clock.Advance(seconds(10));
+  EXPECT_DOUBLE_EQ((*engine)->load().tokens_per_second, 0.0);
+  engine->reset();
+  ASSERT_EQ(stats.size(), 20);
+  EXPECT_EQ(stats.front().prompt_rows, 1);
+  EXPECT_EQ(stats.back().decode_rows, 1);
+  EXPECT_EQ(stats.back().total, seconds(1));
+}
 
 }  // namespace
 }  // namespace yangtuo

@@ -1,0 +1,90 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "inference_core/base/mutex.h"
+#include "inference_core/engine/engine.h"
+
+namespace yangtuo::testing {
+
+// Collects one sequence's output; checks the order of events.
+class Collector final : public SequenceSink {
+ public:
+  void OnToken(SampledToken token) override {
+    const MutexLock lock(mutex_);
+    EXPECT_FALSE(finished_) << "a token after the end";
+    tokens_.push_back(token.id);
+    changed_.NotifyAll();
+  }
+  void OnPromptLogprobs(std::span<const SampledToken> entries) override {
+    const MutexLock lock(mutex_);
+    EXPECT_TRUE(tokens_.empty()) << "prompt log-probabilities after a token";
+    for (const SampledToken& entry : entries) {
+      prompt_.push_back(entry.id);
+    }
+  }
+  void OnEmbedding(std::vector<float> values) override {
+    const MutexLock lock(mutex_);
+    embedding_ = std::move(values);
+  }
+  void OnFinished(const SequenceOutcome& outcome) override {
+    const MutexLock lock(mutex_);
+    EXPECT_FALSE(finished_) << "finished twice";
+    finished_ = true;
+    outcome_ = outcome;
+    changed_.NotifyAll();
+  }
+
+  SequenceOutcome Wait() {
+    const MutexLock lock(mutex_);
+    const TimePoint limit = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (!finished_ && changed_.WaitUntil(mutex_, limit)) {
+    }
+    EXPECT_TRUE(finished_);
+    return outcome_;
+  }
+  void WaitForTokens(std::size_t count) {
+    const MutexLock lock(mutex_);
+    const TimePoint limit = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (tokens_.size() < count && !finished_ && changed_.WaitUntil(mutex_, limit)) {
+    }
+  }
+  std::vector<TokenId> tokens() {
+    const MutexLock lock(mutex_);
+    return tokens_;
+  }
+  std::vector<TokenId> prompt() {
+    const MutexLock lock(mutex_);
+    return prompt_;
+  }
+  std::vector<float> embedding() {
+    const MutexLock lock(mutex_);
+    return embedding_;
+  }
+
+ private:
+  Mutex mutex_;
+  CondVar changed_;
+  std::vector<TokenId> tokens_ ABSL_GUARDED_BY(mutex_);
+  std::vector<TokenId> prompt_ ABSL_GUARDED_BY(mutex_);
+  std::vector<float> embedding_ ABSL_GUARDED_BY(mutex_);
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+  SequenceOutcome outcome_ ABSL_GUARDED_BY(mutex_);
+};
+
+inline EngineRequest Request(std::vector<TokenId> prompt, std::int32_t max_new_tokens,
+                             std::uint64_t seed = 1) {
+  EngineRequest request;
+  request.prompt_ids = std::move(prompt);
+  request.max_new_tokens = max_new_tokens;
+  request.sampling.seed = seed;
+  return request;
+}
+
+}  // namespace yangtuo::testing
