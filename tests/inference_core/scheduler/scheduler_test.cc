@@ -1,7 +1,6 @@
 #include "inference_core/scheduler/scheduler.h"
 
-#include <map>
-#include <random>
+#include <cstdint>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -12,180 +11,201 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
+using ::testing::SizeIs;
 
-constexpr StepLimits kRoomy{.step_tokens = 16,
-                            .prompt_chunk = 0,
-                            .max_running = 8,
-                            .depth = 1,
-                            .block_size = 4,
-                            .free_blocks = 100};
+constexpr std::int32_t kBlockSize = 4;
 
-// A sequence whose next token is to be computed.
-ScheduledSequence Decoding(std::uint64_t id, std::int32_t tokens, std::int32_t priority = 0) {
-  return {.id = id,
-          .priority = priority,
-          .known_tokens = tokens,
-          .computed_tokens = tokens - 1,
-          .blocks = (tokens - 1 + 3) / 4,
-          .steps_in_flight = 0};
+// Plenty of everything; tests name what they make scarce.
+StepLimits Limits() {
+  return {.step_tokens = 64,
+          .prompt_chunk = 0,
+          .max_running = 16,
+          .depth = 1,
+          .block_size = kBlockSize,
+          .free_blocks = 100};
 }
 
-ScheduledSequence Waiting(std::uint64_t id, std::int32_t tokens, std::int32_t priority = 0) {
+// `computed` positions are in blocks and the token after them is known.
+ScheduledSequence Decoding(std::uint64_t id, std::int32_t computed) {
   return {.id = id,
-          .priority = priority,
-          .known_tokens = tokens,
-          .computed_tokens = 0,
-          .blocks = 0,
-          .steps_in_flight = 0};
+          .known_tokens = computed + 1,
+          .computed_tokens = computed,
+          .blocks = (computed + kBlockSize - 1) / kBlockSize};
 }
 
-PlannedRows Rows(std::uint64_t id, std::int32_t tokens) { return {.id = id, .tokens = tokens}; }
+// Its next token is being computed.
+ScheduledSequence Awaiting(std::uint64_t id, std::int32_t computed) {
+  ScheduledSequence s = Decoding(id, computed);
+  s.known_tokens = computed;
+  s.steps_in_flight = 1;
+  return s;
+}
 
-TEST(PlanNextStepTest, DecodesEveryRunningSequenceBeforeAdmittingAnyPrompt) {
-  const StepPlan plan = PlanNextStep({Decoding(1, 5), Decoding(2, 9)}, {Waiting(3, 40)}, kRoomy);
-  EXPECT_THAT(plan.decode, ElementsAre(Rows(1, 1), Rows(2, 1)));
-  EXPECT_THAT(plan.prompt, ElementsAre(Rows(3, 14)));
-  EXPECT_THAT(plan.preempt, IsEmpty());
+ScheduledSequence Prompt(std::uint64_t id, std::int32_t tokens, std::int32_t computed = 0) {
+  return {.id = id,
+          .known_tokens = tokens,
+          .computed_tokens = computed,
+          .blocks = (computed + kBlockSize - 1) / kBlockSize};
+}
+
+TEST(PlanNextStepTest, NothingToDoGivesAnEmptyPlan) {
+  EXPECT_TRUE(PlanNextStep({}, {}, Limits()).empty());
+  EXPECT_TRUE(PlanNextStep({Awaiting(1, 5)}, {}, Limits()).empty());
+}
+
+TEST(PlanNextStepTest, DecodesEveryRunningSequenceBeforeAnyPrompt) {
+  StepLimits limits = Limits();
+  limits.step_tokens = 5;
+  const StepPlan plan =
+      PlanNextStep({Prompt(1, 20, 4), Decoding(2, 7), Decoding(3, 9)}, {Prompt(4, 10)}, limits);
+  EXPECT_THAT(plan.decode, ElementsAre(PlannedRows{2, 1}, PlannedRows{3, 1}));
+  EXPECT_THAT(plan.prompt, ElementsAre(PlannedRows{1, 3}));
+}
+
+TEST(PlanNextStepTest, LeavesSequencesAloneWhoseTokenIsOnItsWay) {
+  const StepPlan plan = PlanNextStep({Awaiting(1, 6), Decoding(2, 6)}, {}, Limits());
+  EXPECT_THAT(plan.decode, ElementsAre(PlannedRows{2, 1}));
 }
 
 TEST(PlanNextStepTest, SplitsAPromptThatIsLongerThanTheTokenBudget) {
-  EXPECT_THAT(PlanNextStep({}, {Waiting(1, 40)}, kRoomy).prompt, ElementsAre(Rows(1, 16)));
-  ScheduledSequence half = Waiting(1, 40);
-  half.computed_tokens = 32;
-  half.blocks = 8;
-  EXPECT_THAT(PlanNextStep({half}, {}, kRoomy).prompt, ElementsAre(Rows(1, 8)));
+  StepLimits limits = Limits();
+  limits.step_tokens = 8;
+  const StepPlan first = PlanNextStep({}, {Prompt(1, 20)}, limits);
+  EXPECT_THAT(first.prompt, ElementsAre(PlannedRows{1, 8}));
+  const StepPlan last = PlanNextStep({Prompt(1, 20, 16)}, {}, limits);
+  EXPECT_THAT(last.prompt, ElementsAre(PlannedRows{1, 4}));
 }
 
-TEST(PlanNextStepTest, KeepsPromptChunksSmallWhenAsked) {
-  StepLimits limits = kRoomy;
-  limits.prompt_chunk = 5;
-  EXPECT_THAT(PlanNextStep({}, {Waiting(1, 40), Waiting(2, 40)}, limits).prompt,
-              ElementsAre(Rows(1, 5), Rows(2, 5)));
+TEST(PlanNextStepTest, PromptChunkLimitsEverySequenceByItself) {
+  StepLimits limits = Limits();
+  limits.prompt_chunk = 6;
+  const StepPlan plan = PlanNextStep({Prompt(1, 20, 4)}, {Prompt(2, 20), Prompt(3, 5)}, limits);
+  EXPECT_THAT(plan.prompt, ElementsAre(PlannedRows{1, 6}, PlannedRows{2, 6}, PlannedRows{3, 5}));
 }
 
-TEST(PlanNextStepTest, AdmitsHigherPriorityFirstAndThenTheOldest) {
-  const StepPlan plan = PlanNextStep({}, {Waiting(3, 4), Waiting(1, 4), Waiting(2, 4, 7)}, kRoomy);
-  EXPECT_THAT(plan.prompt, ElementsAre(Rows(2, 4), Rows(1, 4), Rows(3, 4)));
+TEST(PlanNextStepTest, PromptOfOneTokenStarts) {
+  EXPECT_THAT(PlanNextStep({}, {Prompt(1, 1)}, Limits()).prompt, ElementsAre(PlannedRows{1, 1}));
 }
 
-TEST(PlanNextStepTest, NobodyOvertakesThePromptThatDoesNotFitYet) {
-  StepLimits limits = kRoomy;
-  limits.free_blocks = 5;
-  EXPECT_TRUE(PlanNextStep({}, {Waiting(1, 40), Waiting(2, 4)}, limits).empty());
+TEST(PlanNextStepTest, AdmitsByPriorityAndThenByArrival) {
+  StepLimits limits = Limits();
+  limits.max_running = 3;
+  ScheduledSequence urgent = Prompt(9, 3);
+  urgent.priority = 1;
+  ScheduledSequence later = Prompt(1, 3);
+  later.priority = -1;
+  const StepPlan plan = PlanNextStep({}, {later, Prompt(5, 3), urgent, Prompt(4, 3)}, limits);
+  EXPECT_THAT(plan.prompt, ElementsAre(PlannedRows{9, 3}, PlannedRows{4, 3}, PlannedRows{5, 3}));
 }
 
-TEST(PlanNextStepTest, StartsNoMoreThanMayRun) {
-  StepLimits limits = kRoomy;
+TEST(PlanNextStepTest, NeverRunsMoreThanAllowed) {
+  StepLimits limits = Limits();
   limits.max_running = 2;
-  EXPECT_THAT(PlanNextStep({Decoding(1, 5)}, {Waiting(2, 4), Waiting(3, 4)}, limits).prompt,
-              ElementsAre(Rows(2, 4)));
+  const StepPlan plan = PlanNextStep({Decoding(1, 5)}, {Prompt(2, 3), Prompt(3, 3)}, limits);
+  EXPECT_THAT(plan.prompt, ElementsAre(PlannedRows{2, 3}));
+}
+
+TEST(PlanNextStepTest, NobodyOvertakesAPromptThatDoesNotFitYet) {
+  StepLimits limits = Limits();
+  limits.free_blocks = 5;
+  const StepPlan plan = PlanNextStep({Decoding(1, 5)}, {Prompt(2, 30), Prompt(3, 2)}, limits);
+  EXPECT_THAT(plan.decode, SizeIs(1));
+  EXPECT_THAT(plan.prompt, IsEmpty());
+}
+
+TEST(PlanNextStepTest, AdmissionLeavesRoomForWhatRunningPromptsStillNeed) {
+  StepLimits limits = Limits();
+  limits.step_tokens = 4;
+  limits.prompt_chunk = 2;
+  limits.free_blocks = 6;
+  // Sequence 1 needs 3 blocks more for its prompt and one to decode: 2 remain.
+  EXPECT_THAT(PlanNextStep({Prompt(1, 16, 4)}, {Prompt(2, 9)}, limits).prompt,
+              ElementsAre(PlannedRows{1, 2}));
+  EXPECT_THAT(PlanNextStep({Prompt(1, 16, 4)}, {Prompt(2, 8)}, limits).prompt,
+              ElementsAre(PlannedRows{1, 2}, PlannedRows{2, 2}));
+}
+
+TEST(PlanNextStepTest, SequenceThatNeedsAllBlocksStartsWhenItIsAlone) {
+  StepLimits limits = Limits();
+  limits.free_blocks = 5;
+  EXPECT_THAT(PlanNextStep({}, {Prompt(1, 20)}, limits).prompt, ElementsAre(PlannedRows{1, 20}));
 }
 
 TEST(PlanNextStepTest, PreemptsTheYoungestSequenceWhenBlocksRunOut) {
-  StepLimits limits = kRoomy;
+  StepLimits limits = Limits();
   limits.free_blocks = 0;
-  // Both need a new block for their next position.
-  const StepPlan plan = PlanNextStep({Decoding(1, 9), Decoding(2, 5)}, {}, limits);
-  EXPECT_THAT(plan.preempt, ElementsAre(2));
-  EXPECT_THAT(plan.decode, ElementsAre(Rows(1, 1)));
+  const StepPlan plan =
+      PlanNextStep({Decoding(3, 5), Decoding(1, 8), Decoding(2, 6)}, {Prompt(4, 1)}, limits);
+  EXPECT_THAT(plan.preempt, ElementsAre(3));
+  EXPECT_THAT(plan.decode, ElementsAre(PlannedRows{1, 1}, PlannedRows{2, 1}));
+  EXPECT_THAT(plan.prompt, IsEmpty()) << "no admission in a step that preempts";
 }
 
 TEST(PlanNextStepTest, PreemptsTheLowestPriorityBeforeTheYoungest) {
-  StepLimits limits = kRoomy;
+  StepLimits limits = Limits();
   limits.free_blocks = 0;
-  const StepPlan plan = PlanNextStep({Decoding(1, 5, -1), Decoding(2, 9)}, {}, limits);
+  ScheduledSequence low = Decoding(1, 8);
+  low.priority = -1;
+  const StepPlan plan = PlanNextStep({low, Decoding(2, 8), Decoding(3, 6)}, {}, limits);
   EXPECT_THAT(plan.preempt, ElementsAre(1));
-  EXPECT_THAT(plan.decode, ElementsAre(Rows(2, 1)));
+  EXPECT_THAT(plan.decode, ElementsAre(PlannedRows{2, 1}, PlannedRows{3, 1}));
 }
 
-TEST(PlanNextStepTest, AdmitsNobodyInTheStepThatPreempts) {
-  StepLimits limits = kRoomy;
+TEST(PlanNextStepTest, PreemptsASequenceWhoseTokenIsOnItsWay) {
+  StepLimits limits = Limits();
   limits.free_blocks = 0;
-  EXPECT_THAT(PlanNextStep({Decoding(1, 9), Decoding(2, 5)}, {Waiting(3, 4)}, limits).prompt,
-              IsEmpty());
+  EXPECT_THAT(PlanNextStep({Decoding(1, 8), Awaiting(2, 6)}, {}, limits).preempt, ElementsAre(2));
 }
 
-TEST(PlanNextStepTest, SequencesWhoseTokenIsOnItsWaySitOut) {
-  ScheduledSequence awaiting = Decoding(1, 5);
-  awaiting.computed_tokens = 5;
-  awaiting.steps_in_flight = 1;
-  EXPECT_THAT(PlanNextStep({awaiting, Decoding(2, 5)}, {}, kRoomy).decode, ElementsAre(Rows(2, 1)));
+TEST(PlanNextStepTest, LastInLineSitsTheStepOutInsteadOfLosingItsBlocks) {
+  StepLimits limits = Limits();
+  limits.free_blocks = 0;
+  const StepPlan plan = PlanNextStep({Awaiting(1, 6), Decoding(2, 8)}, {}, limits);
+  EXPECT_TRUE(plan.empty());
+  EXPECT_THAT(plan.preempt, IsEmpty());
 }
 
-TEST(PlanNextStepTest, GivesEveryStageOfAPipelineItsShareOfTheDecodingSequences) {
-  StepLimits limits = kRoomy;
-  limits.depth = 3;
-  const StepPlan plan = PlanNextStep(
-      {Decoding(1, 5), Decoding(2, 5), Decoding(3, 5), Decoding(4, 5), Decoding(5, 5)}, {}, limits);
-  EXPECT_THAT(plan.decode, ElementsAre(Rows(1, 1), Rows(2, 1)));
+TEST(PlanNextStepTest, OlderPromptTakesThePlaceOfAYoungerDecodeRow) {
+  StepLimits limits = Limits();
+  limits.free_blocks = 0;
+  const StepPlan plan = PlanNextStep({Prompt(1, 20, 8), Decoding(2, 6)}, {}, limits);
+  EXPECT_THAT(plan.preempt, ElementsAre(2));
+  EXPECT_THAT(plan.decode, IsEmpty());
+  EXPECT_THAT(plan.prompt, ElementsAre(PlannedRows{1, 8})) << "the two blocks that were freed";
 }
 
-// Runs sequences to their end under random limits. Whatever happens, a plan keeps its limits and
-// everybody ends.
-TEST(PlanNextStepTest, EverybodyEndsUnderAnyLimits) {
-  for (std::uint32_t seed = 0; seed < 200; ++seed) {
-    std::mt19937 random(seed);
-    const auto between = [&](std::int32_t low, std::int32_t high) {
-      return std::uniform_int_distribution<std::int32_t>(low, high)(random);
-    };
-    StepLimits limits{.step_tokens = between(1, 20),
-                      .prompt_chunk = between(0, 6),
-                      .max_running = 1,
-                      .depth = 1,
-                      .block_size = between(1, 5),
-                      .free_blocks = 0};
-    limits.max_running = between(1, limits.step_tokens);
-    const std::int32_t total_blocks = (40 + limits.block_size - 1) / limits.block_size;
-    struct Life {
-      ScheduledSequence state;
-      std::int32_t end = 0;
-      bool running = false;
-    };
-    std::map<std::uint64_t, Life> lives;
-    for (std::uint64_t id = 1; id <= 12; ++id) {
-      const std::int32_t prompt = between(1, 20);
-      lives[id] = {Waiting(id, prompt, between(-1, 1)), prompt + between(1, 20), false};
-    }
-    int steps = 0;
-    while (!lives.empty()) {
-      ASSERT_LT(++steps, 20000) << "seed " << seed << ": nobody makes progress";
-      std::vector<ScheduledSequence> running;
-      std::vector<ScheduledSequence> waiting;
-      limits.free_blocks = total_blocks;
-      for (const auto& [id, life] : lives) {
-        (life.running ? running : waiting).push_back(life.state);
-        limits.free_blocks -= life.state.blocks;
-      }
-      const StepPlan plan = PlanNextStep(running, waiting, limits);
-      ASSERT_FALSE(plan.empty()) << "seed " << seed;
-      for (const std::uint64_t id : plan.preempt) {
-        limits.free_blocks += lives.at(id).state.blocks;
-        lives.at(id).state.blocks = lives.at(id).state.computed_tokens = 0;
-        lives.at(id).running = false;
-      }
-      std::int32_t rows = 0;
-      for (const auto* list : {&plan.decode, &plan.prompt}) {
-        for (const PlannedRows& planned : *list) {
-          Life& life = lives.at(planned.id);
-          life.running = true;
-          life.state.computed_tokens += planned.tokens;
-          const std::int32_t blocks =
-              (life.state.computed_tokens + limits.block_size - 1) / limits.block_size;
-          limits.free_blocks -= std::max(blocks - life.state.blocks, 0);
-          life.state.blocks = std::max(blocks, life.state.blocks);
-          ASSERT_LE(life.state.computed_tokens, life.state.known_tokens);
-          rows += planned.tokens;
-          if (life.state.computed_tokens == life.state.known_tokens &&
-              ++life.state.known_tokens >= life.end) {
-            limits.free_blocks += life.state.blocks;
-            lives.erase(planned.id);
-          }
-        }
-      }
-      ASSERT_LE(rows, limits.step_tokens);
-      ASSERT_GE(limits.free_blocks, 0);
-    }
-  }
+TEST(PlanNextStepTest, PromptTakesWhatFitsBeforeItPreempts) {
+  StepLimits limits = Limits();
+  limits.free_blocks = 1;
+  const StepPlan plan = PlanNextStep({Prompt(1, 20, 8), Decoding(2, 6)}, {}, limits);
+  EXPECT_THAT(plan.preempt, IsEmpty());
+  EXPECT_THAT(plan.prompt, ElementsAre(PlannedRows{1, 4}));
+}
+
+TEST(PlanNextStepTest, PreemptedSequenceWaitsForItsStepsInFlight) {
+  ScheduledSequence preempted = Prompt(1, 10);
+  preempted.steps_in_flight = 1;
+  EXPECT_TRUE(PlanNextStep({}, {preempted, Prompt(2, 3)}, Limits()).empty());
+  preempted.steps_in_flight = 0;
+  EXPECT_THAT(PlanNextStep({}, {preempted, Prompt(2, 3)}, Limits()).prompt, SizeIs(2));
+}
+
+TEST(PlanNextStepTest, DividesDecodingSequencesOverTheStepsInFlight) {
+  StepLimits limits = Limits();
+  limits.depth = 2;
+  EXPECT_THAT(PlanNextStep({Decoding(1, 5), Decoding(2, 5), Decoding(3, 5)}, {}, limits).decode,
+              ElementsAre(PlannedRows{1, 1}, PlannedRows{2, 1}));
+  EXPECT_THAT(PlanNextStep({Awaiting(1, 6), Awaiting(2, 6), Decoding(3, 5)}, {}, limits).decode,
+              ElementsAre(PlannedRows{3, 1}));
+}
+
+TEST(PlanNextStepTest, NextChunkOfAPromptFollowsWhileTheLastOneIsInFlight) {
+  StepLimits limits = Limits();
+  limits.depth = 2;
+  limits.step_tokens = 8;
+  ScheduledSequence prompt = Prompt(1, 20, 8);
+  prompt.steps_in_flight = 1;
+  EXPECT_THAT(PlanNextStep({prompt}, {}, limits).prompt, ElementsAre(PlannedRows{1, 8}));
 }
 
 }  // namespace
