@@ -98,11 +98,11 @@ TokenId SampleByWeight(std::span<float> logits, float largest, float scale, doub
     total += sum;
     ends.push_back(total);
   }
-  const double target = uniform * total;
-  const auto end = std::upper_bound(ends.begin(), ends.end(), target);
-  // Rounding may leave the target at the very end: then the last possible token has it.
-  const std::size_t block =
-      end == ends.end() ? ends.size() - 1 : static_cast<std::size_t>(end - ends.begin());
+  // Rounding must not lift the target to the total: the last possible token has that end. So some
+  // block ends above the target, and that one has a possible token.
+  const double target = std::min(uniform * total, std::nextafter(total, 0.0));
+  const auto block =
+      static_cast<std::size_t>(std::upper_bound(ends.begin(), ends.end(), target) - ends.begin());
   double running = block == 0 ? 0.0 : ends[block - 1];
   std::size_t chosen = 0;
   for (std::size_t i = block * kBlock; i < std::min(logits.size(), (block + 1) * kBlock); ++i) {
