@@ -12,11 +12,15 @@
 namespace yangtuo::kernels {
 namespace {
 
-// Rows handed to a thread at once; smaller batches are not worth waking a team for.
+// Rows handed to a thread at once.
 constexpr std::int64_t kRowsPerTask = 8;
+// Elements below which waking a team costs more than it saves.
+constexpr std::int64_t kTeamElements = std::int64_t{1} << 17;
 
 template <typename Body>
-void ForEachRow(int threads, std::int64_t rows, const Body& body) {
+void ForEachRow(int team_size, const Rows<const float>& x, const Body& body) {
+  const std::int64_t rows = x.rows;
+  const int threads = rows * x.cols < kTeamElements ? 1 : team_size;
   const std::int64_t tasks = (rows + kRowsPerTask - 1) / kRowsPerTask;
   ParallelFor(threads, tasks, [&](std::int64_t task) {
     const std::int64_t last = std::min(rows, (task + 1) * kRowsPerTask);
@@ -101,14 +105,14 @@ void RmsNorm(Rows<const float> x, std::span<const float> weight, float eps, Rows
              int threads) {
   assert(static_cast<std::int64_t>(weight.size()) == x.cols && x.cols == y.cols);
   const RowKernel kernel = PickSimdPath<RowKernel>(RmsNormBase, RmsNormAvx2, RmsNormAvx512);
-  ForEachRow(threads, x.rows, [&](std::int64_t r) {
+  ForEachRow(threads, x, [&](std::int64_t r) {
     kernel({.x = x.Row(r), .weight = weight.data(), .y = y.Row(r), .cols = x.cols, .eps = eps});
   });
 }
 
 void Add(Rows<const float> x, Rows<float> y, int threads) {
   assert(x.rows == y.rows && x.cols == y.cols);
-  ForEachRow(threads, x.rows, [&](std::int64_t r) {
+  ForEachRow(threads, x, [&](std::int64_t r) {
     const float* const src = x.Row(r);
     float* const dst = y.Row(r);
     for (std::int64_t c = 0; c < x.cols; ++c) {
@@ -120,7 +124,7 @@ void Add(Rows<const float> x, Rows<float> y, int threads) {
 void SwiGlu(Rows<const float> x, Rows<float> y, int threads) {
   assert(x.cols == 2 * y.cols);
   const RowKernel kernel = PickSimdPath<RowKernel>(SwiGluBase, SwiGluAvx2, SwiGluAvx512);
-  ForEachRow(threads, x.rows, [&](std::int64_t r) {
+  ForEachRow(threads, x, [&](std::int64_t r) {
     kernel({.x = x.Row(r), .weight = nullptr, .y = y.Row(r), .cols = y.cols, .eps = 0.0F});
   });
 }
@@ -145,7 +149,7 @@ RopeTable::RopeTable(const Shape& shape)
 void RopeTable::Apply(std::span<const std::int32_t> positions, Rows<float> x, int threads) const {
   assert(static_cast<std::int64_t>(positions.size()) == x.rows);
   const std::int64_t half = shape_.head_dim / 2;
-  ForEachRow(threads, x.rows, [&](std::int64_t r) {
+  ForEachRow(threads, x, [&](std::int64_t r) {
     const std::int64_t position = positions[static_cast<std::size_t>(r)];
     assert(position >= 0 && position < shape_.positions);
     const float* const c = cos_.data() + position * half;

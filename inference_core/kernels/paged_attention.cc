@@ -18,6 +18,8 @@ namespace {
 constexpr std::int64_t kTaskRows = 4;
 // Queries that share one reading of keys and values.
 constexpr std::int64_t kMaxQueries = 4;
+// Products of queries and keys below which waking a team costs more than it saves.
+constexpr std::int64_t kTeamWork = std::int64_t{1} << 18;
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 // Up to kMaxQueries queries on one head of one sequence.
@@ -225,11 +227,14 @@ PagedAttention::PagedAttention(const Shape& shape)
 
 void PagedAttention::Plan(std::span<const SequenceRows> batch) {
   tasks_.clear();
+  std::int64_t pairs = 0;  // of a row and a position that it sees, at most
   for (const SequenceRows& sequence : batch) {
+    pairs += sequence.rows * (sequence.first_position + sequence.rows);
     for (std::int64_t first = 0; first < sequence.rows; first += kTaskRows) {
       tasks_.push_back({&sequence, first, std::min(kTaskRows, sequence.rows - first)});
     }
   }
+  threads_ = pairs * shape_.heads * shape_.kv.head_dim < kTeamWork ? 1 : shape_.threads;
 }
 
 void PagedAttention::Run(Rows<const float> queries, const float* layer, Rows<float> y) {
@@ -238,7 +243,7 @@ void PagedAttention::Run(Rows<const float> queries, const float* layer, Rows<flo
   const std::int64_t stride = ScoreStride(shape_.max_positions);
   const AttendKernel attend = PickSimdPath<AttendKernel>(AttendBase, AttendAvx2, AttendAvx512);
   const std::int64_t tasks = static_cast<std::int64_t>(tasks_.size()) * kv.kv_heads;
-  ParallelFor(shape_.threads, tasks, [&](std::int64_t i) {
+  ParallelFor(threads_, tasks, [&](std::int64_t i) {
     const Task& task = tasks_[static_cast<std::size_t>(i / kv.kv_heads)];
     const std::int64_t kv_head = i % kv.kv_heads;
     Bundle bundle{.head = layer + kv_head * kv.head_floats(),

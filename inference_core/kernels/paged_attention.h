@@ -72,6 +72,7 @@ class PagedAttention {
 
   Shape shape_;
   std::vector<Task> tasks_;
+  int threads_ = 1;              // worth waking for the planned batch
   AlignedBuffer<float> scores_;  // [threads, queries at once, max_positions rounded up]
 };
 

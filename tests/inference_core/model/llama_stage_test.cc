@@ -1,0 +1,209 @@
+#include "inference_core/model/llama_stage.h"
+
+#include <fstream>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <string>
+#include <vector>
+
+#include "inference_core/kernels/linear.h"
+#include "tests/testing/data.h"
+#include "tests/testing/safetensors_writer.h"
+#include "tests/testing/temp_dir.h"
+#include "tests/testing/test_model.h"
+
+namespace yangtuo {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+class LlamaStageTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    WriteTestModel({.config = TinyLlamaConfig(), .tokenizer = {}}, folder_.path());
+    options_.model = folder_.path();
+    options_.weight_type = WeightType::kF32;
+    options_.kv_blocks = 4;
+    options_.threads = 1;
+  }
+
+  TempDir folder_;
+  StageOptions options_;
+};
+
+TEST_F(LlamaStageTest, TellsWhatItIsBeforeAndAfterLoading) {
+  const auto identity = IdentifyModel(options_);
+  ASSERT_TRUE(identity.ok()) << identity.status();
+  const auto stage = LoadLlamaStage(options_, nullptr);
+  ASSERT_TRUE(stage.ok()) << stage.status();
+  const StageInfo& info = (*stage)->info();
+  EXPECT_EQ(info.model_digest, identity->digest);
+  EXPECT_EQ(info.numerics, identity->numerics);
+  EXPECT_EQ(info.weight_type, "f32");
+  EXPECT_EQ(identity->weight_type, "f32");
+  EXPECT_THAT(info.numerics, StartsWith("f32/kv-f32/" + kernels::MatmulInstructionSet() + "/"));
+  EXPECT_EQ(info.num_layers, 2);
+  EXPECT_EQ(info.hidden, 32);
+  EXPECT_EQ(info.vocab, 64);
+  EXPECT_EQ(info.context_tokens, 128);
+  EXPECT_EQ(info.kv_blocks, 4);
+  EXPECT_EQ(info.max_step_tokens, 512);
+  EXPECT_EQ(info.depth, 1);
+}
+
+TEST_F(LlamaStageTest, NumericsDoNotDependOnThreadsOrStepSize) {
+  const auto one = IdentifyModel(options_);
+  options_.threads = 2;
+  options_.max_step_tokens = 100;
+  const auto two = IdentifyModel(options_);
+  ASSERT_TRUE(one.ok() && two.ok());
+  EXPECT_EQ(one->numerics, two->numerics);
+}
+
+TEST_F(LlamaStageTest, ChoosesBf16OnlyWhereTheCpuMultipliesIt) {
+  options_.weight_type = WeightType::kAuto;
+  const auto identity = IdentifyModel(options_);
+  ASSERT_TRUE(identity.ok()) << identity.status();
+  EXPECT_EQ(identity->weight_type, kernels::HasFastBf16() ? "bf16" : "f32");
+}
+
+TEST_F(LlamaStageTest, HoldsAsManyBlocksAsTheMemoryGiven) {
+  options_.kv_blocks = 0;
+  // 2 layers of 2 kv heads: keys 8 * 32 and values 32 * 16 floats each.
+  options_.kv_memory_bytes = std::int64_t{7} * 2 * 2 * (8 * 32 + 32 * 16) * 4 + 100;
+  const auto stage = LoadLlamaStage(options_, nullptr);
+  ASSERT_TRUE(stage.ok()) << stage.status();
+  EXPECT_EQ((*stage)->info().kv_blocks, 7);
+  options_.kv_memory_bytes = 1000;
+  EXPECT_EQ(LoadLlamaStage(options_, nullptr).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(LlamaStageTest, AChainHoldsWhatItsWeakestStageHolds) {
+  options_.first_layer = 1;
+  options_.kv_blocks = 3;
+  options_.max_step_tokens = 40;
+  options_.context_tokens = 100;
+  auto last = LoadLlamaStage(options_, nullptr);
+  ASSERT_TRUE(last.ok()) << last.status();
+  options_.first_layer = 0;
+  options_.last_layer = 1;
+  options_.kv_blocks = 5;
+  options_.max_step_tokens = 50;
+  options_.context_tokens = 0;
+  const auto stage = LoadLlamaStage(options_, *std::move(last));
+  ASSERT_TRUE(stage.ok()) << stage.status();
+  EXPECT_EQ((*stage)->info().kv_blocks, 3);
+  EXPECT_EQ((*stage)->info().max_step_tokens, 40);
+  EXPECT_EQ((*stage)->info().context_tokens, 100);
+  EXPECT_EQ((*stage)->info().depth, 2);
+}
+
+TEST_F(LlamaStageTest, RefusesANextStageThatDoesNotContinue) {
+  options_.last_layer = 1;
+  const auto alone = LoadLlamaStage(options_, nullptr);
+  EXPECT_EQ(alone.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(alone.status().message()), HasSubstr("begins at layer 1"));
+
+  options_.last_layer = -1;
+  auto whole = LoadLlamaStage(options_, nullptr);
+  ASSERT_TRUE(whole.ok());
+  options_.last_layer = 1;
+  EXPECT_EQ(LoadLlamaStage(options_, *std::move(whole)).status().code(),
+            absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(LlamaStageTest, RefusesANextStageOfAnotherModelNamingBothDigests) {
+  const TempDir other;
+  LlamaConfig config = TinyLlamaConfig();
+  config.rope_theta = 20000.0F;
+  WriteTestModel({.config = config, .tokenizer = {}}, other.path());
+  StageOptions next_options = options_;
+  next_options.model = other.path();
+  next_options.first_layer = 1;
+  auto next = LoadLlamaStage(next_options, nullptr);
+  ASSERT_TRUE(next.ok()) << next.status();
+  const std::string their_digest = (*next)->info().model_digest;
+  options_.last_layer = 1;
+  const auto stage = LoadLlamaStage(options_, *std::move(next));
+  EXPECT_EQ(stage.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(stage.status().message()), HasSubstr(their_digest));
+}
+
+TEST_F(LlamaStageTest, RefusesRangesAndContextsOutsideTheModel) {
+  options_.first_layer = 2;
+  EXPECT_EQ(LoadLlamaStage(options_, nullptr).status().code(), absl::StatusCode::kInvalidArgument);
+  options_.first_layer = 0;
+  options_.last_layer = 3;
+  EXPECT_EQ(LoadLlamaStage(options_, nullptr).status().code(), absl::StatusCode::kInvalidArgument);
+  options_.last_layer = -1;
+  options_.context_tokens = 129;
+  const absl::Status status = LoadLlamaStage(options_, nullptr).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("at most 128"));
+}
+
+// Rewrites the model's weights without, or with another shape of, some tensors.
+void WriteWeights(const std::filesystem::path& folder, const std::vector<TensorSpec>& tensors) {
+  WriteSafetensors(folder / "model.safetensors", tensors, [&](std::size_t i) {
+    return std::vector<float>(static_cast<std::size_t>(tensors[i].elements()), 0.01F);
+  });
+}
+
+TEST_F(LlamaStageTest, ReadsOnlyTheTensorsOfItsLayers) {
+  std::vector<TensorSpec> first;
+  std::vector<TensorSpec> last;
+  for (const TensorSpec& tensor : LlamaTensors(TinyLlamaConfig(), DType::kF32)) {
+    const bool of_first =
+        tensor.name.starts_with("model.layers.0.") || tensor.name.starts_with("model.embed_tokens");
+    (of_first ? first : last).push_back(tensor);
+  }
+  options_.first_layer = 1;
+  WriteWeights(folder_.path(), last);
+  auto next = LoadLlamaStage(options_, nullptr);
+  ASSERT_TRUE(next.ok()) << next.status();
+
+  options_.first_layer = 0;
+  const absl::Status missing = LoadLlamaStage(options_, nullptr).status();
+  EXPECT_EQ(missing.code(), absl::StatusCode::kNotFound) << missing;
+  EXPECT_THAT(std::string(missing.message()), HasSubstr("model.embed_tokens.weight"));
+}
+
+TEST_F(LlamaStageTest, NamesFileTensorAndShapesWhenATensorDoesNotFitTheConfiguration) {
+  std::vector<TensorSpec> tensors = LlamaTensors(TinyLlamaConfig(), DType::kF32);
+  for (TensorSpec& tensor : tensors) {
+    if (tensor.name == "model.layers.1.mlp.down_proj.weight") {
+      tensor.shape = {48, 32};
+    }
+  }
+  WriteWeights(folder_.path(), tensors);
+  const absl::Status status = LoadLlamaStage(options_, nullptr).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  const std::string message(status.message());
+  EXPECT_THAT(message, HasSubstr("model.safetensors"));
+  EXPECT_THAT(message, HasSubstr("model.layers.1.mlp.down_proj.weight"));
+  EXPECT_THAT(message, HasSubstr("[32, 48] by config.json, found [48, 32]"));
+}
+
+TEST(ShardLayersTest, GivesTheRemainderToTheEarlierShards) {
+  std::int32_t next = 0;
+  const std::vector<std::int32_t> sizes = {3, 3, 2, 2};
+  for (std::int32_t shard = 0; shard < 4; ++shard) {
+    const auto range = ShardLayers(10, shard, 4);
+    ASSERT_TRUE(range.ok());
+    EXPECT_EQ(range->first, next);
+    EXPECT_EQ(range->last - range->first, sizes[static_cast<std::size_t>(shard)]);
+    next = range->last;
+  }
+  EXPECT_EQ(next, 10);
+}
+
+TEST(ShardLayersTest, RefusesMoreShardsThanLayersAndShardsOutOfRange) {
+  EXPECT_EQ(ShardLayers(4, 0, 5).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ShardLayers(4, 2, 2).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ShardLayers(4, -1, 2).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ShardLayers(4, 0, 0).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace yangtuo
