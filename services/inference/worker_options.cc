@@ -196,12 +196,15 @@ absl::StatusOr<ShardPlace> ResolvePlace(const WorkerOptions& options, std::int32
     place.shards = place.index + (layers.second == num_layers ? 1 : 2);
   }
   const bool last = place.layers.last == num_layers;
-  if (last != options.next.empty()) {
+  if (last && !options.next.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("--next %s: layers %d:%d end the model, so no worker follows", options.next,
+                        place.layers.first, place.layers.last));
+  }
+  if (!last && options.next.empty()) {
     return absl::InvalidArgumentError(absl::StrFormat(
-        last ? "--next %s: layers %d:%d end the model, so no worker follows"
-             : "--next is missing%s: layers %d:%d do not end the model, so name the worker that "
-               "follows",
-        options.next, place.layers.first, place.layers.last));
+        "--next is missing: layers %d:%d do not end the model, so name the worker that follows",
+        place.layers.first, place.layers.last));
   }
   return place;
 }
