@@ -62,7 +62,8 @@ if [ "$quick" = yes ]; then
   exit 0
 fi
 begin "thread-safety analysis (clang)"
-build tsa
+# The programs and everything they link.
+build tsa yangtuo yangtuo-gateway yangtuo-tokenizer yangtuo-worker
 begin "ThreadSanitizer: targets without gRPC and oneDNN"
 build tsan
 run_tests tsan || fail "tsan tests (all output: build/tsan.ctest.log)"

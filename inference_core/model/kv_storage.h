@@ -27,7 +27,7 @@ class KvStorage {
 
   // All blocks of layer `layer`, counted from the stage's first.
   [[nodiscard]] float* layer(std::int32_t layer) {
-    return memory_.data() + layer * shape_.blocks * shape_.layout.block_floats();
+    return memory_.data() + std::int64_t{layer} * shape_.blocks * shape_.layout.block_floats();
   }
   [[nodiscard]] const Shape& shape() const { return shape_; }
 

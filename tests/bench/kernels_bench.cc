@@ -1,0 +1,174 @@
+#include <algorithm>
+#include <benchmark/benchmark.h>
+#include <cstdint>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "inference_core/base/aligned_buffer.h"
+#include "inference_core/base/cpu.h"
+#include "inference_core/kernels/elementwise.h"
+#include "inference_core/kernels/linear.h"
+#include "inference_core/kernels/paged_attention.h"
+#include "inference_core/kernels/row_policy.h"
+
+namespace yangtuo::kernels {
+namespace {
+
+int Threads() { return GetCpuLimits().compute_threads(); }
+
+AlignedBuffer<float> Random(std::int64_t size) {
+  AlignedBuffer<float> values(static_cast<std::size_t>(size));
+  std::uint32_t state = 1;
+  for (float& value : values) {
+    state = state * 1664525U + 1013904223U;
+    value = static_cast<float>(state >> 8) * 0x1p-23F - 1.0F;
+  }
+  return values;
+}
+
+// Floor of one row: weight bytes / memory bandwidth. Of many rows: 2 * rows * in * out / FLOP rate.
+void LinearRun(benchmark::State& state) {
+  const std::int64_t rows = state.range(0);
+  const std::int64_t in = state.range(1);
+  const std::int64_t out = state.range(2);
+  const MatmulShape shape{.in = in, .out = out};
+  const auto finding = FindRowPolicy(
+      {.type = MatmulType::kF32, .shapes = {&shape, 1}, .threads = Threads(), .max_rows = 16});
+  auto workspace =
+      MatmulWorkspace::Create({.type = MatmulType::kF32,
+                               .row_policy = finding.ok() ? finding->policy : RowPolicy{},
+                               .threads = Threads()});
+  const AlignedBuffer<float> weight = Random(in * out);
+  const StoredMatrix stored{.data = reinterpret_cast<const std::byte*>(weight.data()),
+                            .dtype = DType::kF32,
+                            .out = out,
+                            .in = in};
+  auto linear = Linear::Pack({&stored, 1}, *workspace);
+  if (!finding.ok() || !linear.ok()) {
+    state.SkipWithError("cannot multiply f32 here");
+    return;
+  }
+  const AlignedBuffer<float> x = Random(rows * in);
+  AlignedBuffer<float> y(static_cast<std::size_t>(rows * out));
+  for (auto _ : state) {
+    const absl::Status status =
+        linear->Run(ConstMatrix(x.data(), {rows, in}), Matrix(y.data(), {rows, out}), *workspace);
+    benchmark::DoNotOptimize(status.ok());
+  }
+  using benchmark::Counter;
+  const auto weights = static_cast<double>(in * out);
+  state.counters["bytes"] =
+      Counter(weights * sizeof(float), Counter::kIsIterationInvariantRate, Counter::kIs1000);
+  state.counters["FLOP"] = Counter(2.0 * weights * static_cast<double>(rows),
+                                   Counter::kIsIterationInvariantRate, Counter::kIs1000);
+  state.SetLabel(MatmulInstructionSet() + " " + finding->policy.Name());
+}
+BENCHMARK(LinearRun)
+    ->ArgNames({"rows", "in", "out"})
+    ->ArgsProduct({{1, 4, 16, 64, 512}, {4096}, {4096, 11008}})
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
+
+// One row of each of `seqs` sequences of a 7B model's layer: bound by reading keys and values.
+void AttentionDecode(benchmark::State& state) {
+  const std::int64_t seqs = state.range(0);
+  const std::int64_t positions = state.range(1);
+  const std::int64_t heads = 32;
+  const KvLayout layout{.kv_heads = state.range(2), .head_dim = 128};
+  const std::int64_t blocks = (positions + kBlockPositions - 1) / kBlockPositions;
+  const AlignedBuffer<float> layer = Random(seqs * blocks * layout.block_floats());
+  std::vector<std::int32_t> tables(static_cast<std::size_t>(seqs * blocks));
+  std::iota(tables.begin(), tables.end(), 0);
+  std::shuffle(tables.begin(), tables.end(), std::mt19937(1));
+  std::vector<SequenceRows> batch;
+  for (std::int64_t s = 0; s < seqs; ++s) {
+    batch.push_back({.first_row = s,
+                     .rows = 1,
+                     .first_position = positions - 1,
+                     .blocks = std::span(tables).subspan(static_cast<std::size_t>(s * blocks),
+                                                         static_cast<std::size_t>(blocks))});
+  }
+  const std::int64_t width = heads * layout.head_dim;
+  const AlignedBuffer<float> q = Random(seqs * width);
+  AlignedBuffer<float> y(q.size());
+  PagedAttention attention(
+      {.kv = layout, .heads = heads, .max_positions = positions, .threads = Threads()});
+  attention.Plan(batch);
+  for (auto _ : state) {
+    attention.Run({q.data(), seqs, width, width}, layer.data(), {y.data(), seqs, width, width});
+    benchmark::ClobberMemory();
+  }
+  state.counters["bytes"] = benchmark::Counter(static_cast<double>(layer.size() * sizeof(float)),
+                                               benchmark::Counter::kIsIterationInvariantRate,
+                                               benchmark::Counter::kIs1000);
+}
+BENCHMARK(AttentionDecode)
+    ->ArgNames({"seqs", "positions", "kv_heads"})
+    ->Args({1, 2048, 32})
+    ->Args({16, 1024, 32})
+    ->Args({16, 1024, 8})
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
+
+// A chunk of 256 rows at the end of a prompt.
+void AttentionPrefill(benchmark::State& state) {
+  const std::int64_t rows = 256;
+  const std::int64_t positions = state.range(0);
+  const KvLayout layout{.kv_heads = 32, .head_dim = 128};
+  const std::int64_t blocks = (positions + kBlockPositions - 1) / kBlockPositions;
+  const AlignedBuffer<float> layer = Random(blocks * layout.block_floats());
+  std::vector<std::int32_t> table(static_cast<std::size_t>(blocks));
+  std::iota(table.begin(), table.end(), 0);
+  const SequenceRows batch{
+      .first_row = 0, .rows = rows, .first_position = positions - rows, .blocks = table};
+  const AlignedBuffer<float> q = Random(rows * 4096);
+  AlignedBuffer<float> y(q.size());
+  PagedAttention attention(
+      {.kv = layout, .heads = 32, .max_positions = positions, .threads = Threads()});
+  attention.Plan({&batch, 1});
+  for (auto _ : state) {
+    attention.Run({q.data(), rows, 4096, 4096}, layer.data(), {y.data(), rows, 4096, 4096});
+    benchmark::ClobberMemory();
+  }
+  // Two products of every query with every key and value that it sees.
+  const double pairs =
+      static_cast<double>(rows) * (static_cast<double>(positions) - static_cast<double>(rows) / 2);
+  state.counters["FLOP"] =
+      benchmark::Counter(4.0 * pairs * 4096, benchmark::Counter::kIsIterationInvariantRate,
+                         benchmark::Counter::kIs1000);
+}
+BENCHMARK(AttentionPrefill)
+    ->ArgName("positions")
+    ->Arg(256)
+    ->Arg(2048)
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
+
+void SwiGluRun(benchmark::State& state) {
+  const std::int64_t rows = 512;
+  const std::int64_t ffn = 11008;
+  const AlignedBuffer<float> x = Random(rows * 2 * ffn);
+  AlignedBuffer<float> y(static_cast<std::size_t>(rows * ffn));
+  for (auto _ : state) {
+    SwiGlu({x.data(), rows, 2 * ffn, 2 * ffn}, {y.data(), rows, ffn, ffn}, Threads());
+    benchmark::ClobberMemory();
+  }
+  state.SetItemsProcessed(state.iterations() * rows * ffn);
+}
+BENCHMARK(SwiGluRun)->UseRealTime()->Unit(benchmark::kMillisecond);
+
+// What a 7B model's self-test adds to its start.
+void SelfTest7B(benchmark::State& state) {
+  const MatmulShape shapes[] = {
+      {4096, 12288}, {4096, 4096}, {4096, 22016}, {11008, 4096}, {4096, 55296}};
+  for (auto _ : state) {
+    const auto finding = FindRowPolicy(
+        {.type = MatmulType::kF32, .shapes = shapes, .threads = Threads(), .max_rows = 512});
+    benchmark::DoNotOptimize(finding.ok());
+  }
+}
+BENCHMARK(SelfTest7B)->UseRealTime()->Unit(benchmark::kSecond)->Iterations(1);
+
+}  // namespace
+}  // namespace yangtuo::kernels
