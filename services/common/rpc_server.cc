@@ -27,8 +27,6 @@ namespace {
 constexpr int kMaxMessageBytes = 256 * 1024 * 1024;
 // No call for so long means that no more are on their way from peers that watch our health.
 constexpr Duration kQuietBeforeEnd = std::chrono::milliseconds(50);
-// What balancers and peers need to notice NOT_SERVING.
-constexpr Duration kPortStaysOpen = std::chrono::seconds(2);
 
 // Linking the reflection library adds it to every server of the process; this takes it out again.
 class WithoutReflection final : public grpc::ServerBuilderOption {
@@ -199,7 +197,7 @@ void RpcServer::Drain(Duration limit) {
       server.GetHealthCheckService()->SetServingStatus(name, false);
     }
   }
-  state_->calls.WaitUntilIdle(kQuietBeforeEnd, begin + std::min(limit / 2, kPortStaysOpen));
+  state_->calls.WaitUntilIdle(kQuietBeforeEnd, begin + limit / 2);
   // gRPC's Shutdown closes the port, sends the GOAWAY and blocks until the last call has ended,
   // which watchers never do by themselves.
   const auto deadline = std::chrono::system_clock::now() + (begin + limit - SteadyClock().Now());

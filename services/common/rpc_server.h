@@ -29,12 +29,11 @@ class RpcServer {
   // grpc.health.v1 and /readyz (ready when all names serve and nothing drains). Thread-safe.
   void SetServing(const std::string& health_name, bool serving);
 
-  // Named services turn NOT_SERVING at once; the empty name stays SERVING. While calls run, the
-  // port stays open for 2 s more (at most half of `limit`): who has not noticed yet is still
-  // served, unless the service itself refuses. Then GOAWAY, and the port closes. Calls that still
-  // run at `limit` are cancelled. Calls whose method starts with "Watch" last as long as the
-  // process: they are not waited for. Blocks until the last call ended. Call from a normal thread,
-  // once.
+  // Named services turn NOT_SERVING at once. The port stays open meanwhile, so that probes of the
+  // empty name pass and services can refuse new calls in their own words. When no call runs any
+  // more, or half of `limit` is over: GOAWAY, and the port closes. Calls that still run at `limit`
+  // are cancelled. Calls whose method starts with "Watch" last as long as the process: they are not
+  // waited for. Blocks until the last call ended. Call from a normal thread, once.
   void Drain(Duration limit);
 
  private:
