@@ -1,23 +1,27 @@
 #!/usr/bin/env bash
 # Builds and runs every test. Installs what is missing first (Debian packages; npm packages under build/).
-#   tools/test.sh            everything: layout, release tests, thread-safety analysis, TSan, fuzzers, ASan+UBSan
+#   tools/test.sh            layout, release tests, and the libraries under TSan, fuzzers, ASan and UBSan
 #   tools/test.sh --quick    layout and release tests only
+#   tools/test.sh --full     also clang's thread-safety analysis, and ASan and UBSan over every program
 # Exit code 0 only when everything passed. Can be run again at once; ccache makes the second run short.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 quick=no
+full=no
 case "${1:-}" in
   "") ;;
   --quick) quick=yes ;;
-  *) sed -n '2,5p' "$0"; [ "${1:-}" = --help ] && exit 0; exit 2 ;;
+  --full) full=yes ;;
+  *) sed -n '2,6p' "$0"; [ "${1:-}" = --help ] && exit 0; exit 2 ;;
 esac
 
 jobs=$(nproc)
 started=$SECONDS
 step=0
 steps=3
-[ "$quick" = yes ] || steps=7
+[ "$quick" = yes ] || steps=6
+[ "$full" = no ] || steps=7
 begin() {
   step=$((step + 1))
   printf '\n[%d/%d] %s (%d min %02d s so far)\n' "$step" "$steps" "$1" $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60))
@@ -61,17 +65,21 @@ run_tests release || fail "release tests (all output: build/release.ctest.log)"
 if [ "$quick" = yes ]; then
   exit 0
 fi
-begin "thread-safety analysis (clang)"
-# The programs and everything they link.
-build tsa yangtuo yangtuo-gateway yangtuo-tokenizer yangtuo-worker
+if [ "$full" = yes ]; then
+  begin "thread-safety analysis (clang)"
+  # The programs and everything they link.
+  build tsa yangtuo yangtuo-gateway yangtuo-tokenizer yangtuo-worker
+fi
 begin "ThreadSanitizer: targets without gRPC and oneDNN"
 build tsan
 run_tests tsan || fail "tsan tests (all output: build/tsan.ctest.log)"
 begin "fuzzers"
 build fuzz fuzzers
 run_tests fuzz -R '_fuzzer$' || fail "fuzzers (all output: build/fuzz.ctest.log)"
-begin "AddressSanitizer and UndefinedBehaviorSanitizer"
-build asan
-run_tests asan || fail "asan tests (all output: build/asan.ctest.log)"
+asan=asan-core
+[ "$full" = no ] || asan=asan
+begin "AddressSanitizer and UndefinedBehaviorSanitizer ($asan)"
+build $asan
+run_tests $asan || fail "$asan tests (all output: build/$asan.ctest.log)"
 printf '\nall passed in %d min %02d s\n' $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60))
-tail -n 4 build/asan.ctest.log
+tail -n 4 build/$asan.ctest.log

@@ -39,13 +39,11 @@ void TokenizerMetrics::CountCall(const char* method, const grpc::Status& status,
       .AddCounter("yangtuo_tokenizer_requests_total", "Calls that ended, by method and status.",
                   {{"method", method}, {"code", code}})
       .Add();
-  if (!status.ok()) {
-    Log(LogLevel::kInfo, "call failed",
-        {{"method", std::string(method)},
-         {"code", code},
-         {"request_id", RequestContext::FromServer(context).request_id},
-         {"message", status.error_message()}});
-  }
+  Log(status.ok() ? LogLevel::kDebug : LogLevel::kInfo, status.ok() ? "call ended" : "call failed",
+      {{"method", std::string(method)},
+       {"code", code},
+       {"request_id", RequestContext::FromServer(context).request_id},
+       {"message", status.error_message()}});
 }
 
 void TokenizerMetrics::CountEncoding(double seconds, std::size_t num_tokens) {

@@ -17,7 +17,9 @@ class FakeServer {
   FakeServer(const FakeServer&) = delete;
   FakeServer& operator=(const FakeServer&) = delete;
 
-  [[nodiscard]] std::string address() const { return std::string("127.0.0.1:").append(std::to_string(port_)); }
+  [[nodiscard]] std::string address() const {
+    return std::string("127.0.0.1:").append(std::to_string(port_));
+  }
 
   // As if the process was killed: every call breaks, the port is closed. Not from several threads.
   void Kill() {

@@ -37,8 +37,7 @@ int main(int argc, char** argv) {
       std::fputs(response.delta().text().c_str(), stdout);
       std::fflush(stdout);
     } else if (response.has_finished()) {
-      std::printf("\n[%u prompt + %u answer tokens]\n",
-                  response.finished().usage().prompt_tokens(),
+      std::printf("\n[%u prompt + %u answer tokens]\n", response.finished().usage().prompt_tokens(),
                   response.finished().usage().completion_tokens());
     }
   }
