@@ -37,10 +37,10 @@ constexpr std::int64_t kLanes = 16;
 // x = n ln 2 + r with n whole and |r| <= ln 2 / 2; exp(r) is the polynomial of Cephes' expf.
 [[gnu::always_inline]] inline void ExpLanes(Lanes& x) {
   const Lanes zero = {};
-  constexpr float kRound = 12582912.0F;  // 1.5 * 2^23: adding it leaves n in the low bits
+  const float round = 12582912.0F;  // 1.5 * 2^23: adding it leaves n in the low bits
   const Lanes limited = x > 88.0F ? zero + 88.0F : x;
-  const Lanes shifted = limited * 1.44269504088896341F + kRound;
-  const Lanes n = shifted - kRound;
+  const Lanes shifted = limited * 1.44269504088896341F + round;
+  const Lanes n = shifted - round;
   const Lanes r = (limited - n * 0.693359375F) - n * -2.12194440e-4F;
   Lanes p = r * 1.9875691500e-4F + 1.3981999507e-3F;
   p = p * r + 8.3334519073e-3F;
@@ -48,8 +48,8 @@ constexpr std::int64_t kLanes = 16;
   p = p * r + 1.6666665459e-1F;
   p = p * r + 5.0000001201e-1F;
   p = p * (r * r) + r + 1.0F;
-  constexpr std::int32_t kRoundBits = 0x4B400000;
-  const IntLanes exponent = (reinterpret_cast<IntLanes>(shifted) - kRoundBits + 127) << 23;
+  const std::int32_t round_bits = 0x4B400000;
+  const IntLanes exponent = (reinterpret_cast<IntLanes>(shifted) - round_bits + 127) << 23;
   x = x < -87.0F ? zero : p * reinterpret_cast<Lanes>(exponent);
 }
 

@@ -103,8 +103,9 @@ std::string RowPolicy::Name() const {
 }
 
 bool HasFastBf16() {
-  constexpr auto kNeeded = static_cast<unsigned>(dnnl_cpu_isa_avx512_core_bf16);
-  return (static_cast<unsigned>(dnnl_get_effective_cpu_isa()) & kNeeded) == kNeeded;
+  // Instruction sets are sets of bits; a larger one contains the smaller.
+  const auto needed = static_cast<unsigned>(dnnl_cpu_isa_avx512_core_bf16);
+  return (static_cast<unsigned>(dnnl_get_effective_cpu_isa()) & needed) == needed;
 }
 
 std::string MatmulInstructionSet() {
@@ -338,8 +339,8 @@ void Linear::State::RunCalls(std::span<const Call> calls, MatmulWorkspace::State
       scratch_bytes = std::max(scratch_bytes, static_cast<std::int64_t>(plan.scratch.get_size()));
     }
   }
-  constexpr std::int64_t kLine = kBufferAlignment;
-  scratch_bytes = (scratch_bytes + kLine - 1) / kLine * kLine;
+  const std::int64_t line = kBufferAlignment;
+  scratch_bytes = (scratch_bytes + line - 1) / line * line;
   std::byte* const scratch = Reserve(workspace.scratch, threads * scratch_bytes);
   const auto num_slices = static_cast<std::int64_t>(slices.size());
   std::atomic<bool> failed = false;

@@ -100,23 +100,29 @@ template <std::size_t kQueries>
   return SumOfLanes(sums);
 }
 
-// sums[q] += weight[q][p] * value[p] for positions [first, last) of one block, in order.
+// Positions [first, last) of block `block`, counted within it.
+struct BlockRange {
+  std::int64_t block;
+  std::int64_t first;
+  std::int64_t last;
+};
+
+// sums[q] += weight[q][p] * value[p] for the positions of `range`, in order.
 template <std::size_t kQueries>
-[[gnu::always_inline]] inline void AddValues(const Bundle& b, std::int64_t block,
-                                             std::int64_t first, std::int64_t last,
+[[gnu::always_inline]] inline void AddValues(const Bundle& b, const BlockRange& range,
                                              const std::array<float*, kQueries>& weights,
                                              const std::array<float*, kQueries>& sums) {
-  const float* const values = b.Values(block);
+  const float* const values = b.Values(range.block);
   for (std::int64_t d = 0; d < b.value_stride; d += kLanes) {
     Lanes acc[kQueries];
     for (std::size_t q = 0; q < kQueries; ++q) {
       LoadLanes(sums[q] + d, acc[q]);
     }
-    for (std::int64_t p = first; p < last; ++p) {
+    for (std::int64_t p = range.first; p < range.last; ++p) {
       Lanes value;
       LoadLanes(values + p * b.value_stride + d, value);
       for (std::size_t q = 0; q < kQueries; ++q) {
-        acc[q] += value * weights[q][block * kBlockPositions + p];
+        acc[q] += value * weights[q][range.block * kBlockPositions + p];
       }
     }
     for (std::size_t q = 0; q < kQueries; ++q) {
@@ -150,13 +156,13 @@ template <std::size_t kQueries>
   for (std::int64_t block = 0; block < blocks; ++block) {
     const std::int64_t start = block * kBlockPositions;
     const std::int64_t shared = std::clamp<std::int64_t>(shared_end - start, 0, kBlockPositions);
-    AddValues<kQueries>(b, block, 0, shared, weight_of, sum_of);
+    AddValues<kQueries>(b, {block, 0, shared}, weight_of, sum_of);
     // Later rows of a prompt see more; what others must not see is not even multiplied by zero.
     for (std::size_t q = 0; q < kQueries; ++q) {
       const std::int64_t own =
           std::clamp<std::int64_t>(b.last[q] + 1 - start, shared, kBlockPositions);
       if (own > shared) {
-        AddValues<1>(b, block, shared, own, {weight_of[q]}, {sum_of[q]});
+        AddValues<1>(b, {block, shared, own}, {weight_of[q]}, {sum_of[q]});
       }
     }
   }

@@ -4,7 +4,9 @@
 #include <array>
 #include <cstddef>
 #include <cstring>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_format.h"
@@ -27,7 +29,7 @@ constexpr std::array<std::int64_t, 20> kRowCounts = {1,  2,  3,  4,  5,  7,  8, 
                                                      24, 31, 32, 33, 48, 64, 96, 128, 192, 256};
 constexpr std::int64_t kDistinctRows = 16;
 // A head of 55,296 columns is tested as one of these: columns are independent of each other.
-constexpr std::int64_t kMaxTestedColumns = 12288;
+constexpr std::int64_t kMaxTestedColumns = 8192;
 constexpr std::int64_t kDistinctColumns = 256;
 // Multiplications of one product, above which a row count is left out (except the largest one).
 constexpr double kProductBudget = 2e9;
@@ -120,13 +122,17 @@ absl::StatusOr<bool> RowPolicyHolds(const RowPolicyQuestion& question, const Mat
 }
 
 absl::StatusOr<RowPolicyFinding> FindRowPolicy(const RowPolicyQuestion& question) {
+  std::set<std::pair<std::int64_t, std::int64_t>> shapes;
+  for (const MatmulShape& shape : question.shapes) {
+    shapes.emplace(shape.in, std::min(shape.out, kMaxTestedColumns));
+  }
   for (const RowPolicy& policy : kCandidates) {
     bool holds = true;
     std::uint32_t fingerprint = 0;
-    for (std::size_t i = 0; holds && i < question.shapes.size(); ++i) {
-      MatmulShape shape = question.shapes[i];
-      shape.out = std::min(shape.out, kMaxTestedColumns);
-      YANGTUO_ASSIGN_OR_RETURN(holds, RowPolicyHolds(question, shape, policy, fingerprint));
+    for (auto shape = shapes.begin(); holds && shape != shapes.end(); ++shape) {
+      YANGTUO_ASSIGN_OR_RETURN(
+          holds, RowPolicyHolds(question, {.in = shape->first, .out = shape->second}, policy,
+                                fingerprint));
     }
     if (holds) {
       return RowPolicyFinding{.policy = policy, .fingerprint = fingerprint};
