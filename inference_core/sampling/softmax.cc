@@ -6,13 +6,12 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
+#include <numeric>
 #include <vector>
 
 namespace yangtuo {
 namespace {
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // Independent partial results: floating-point reductions are vectorized only when written so.
 constexpr std::size_t kLanes = 16;
 // Weights summed as one number, so that sampling finds its place without walking the vocabulary.
@@ -42,28 +41,21 @@ inline float ExpOfNegative(float x) {
   return x > kLowest ? exp_r * power : 0.0F;
 }
 
-}  // namespace
-
-float LargestLogit(std::span<const float> logits) {
-  std::array<float, kLanes> best;
-  best.fill(-kInfinity);
+double Sum(std::span<const float> values) {
+  std::array<double, kLanes> sums{};
   std::size_t i = 0;
-  for (; i + kLanes <= logits.size(); i += kLanes) {
+  for (; i + kLanes <= values.size(); i += kLanes) {
     for (std::size_t lane = 0; lane < kLanes; ++lane) {
-      const float value = logits[i + lane];
-      best[lane] = value > best[lane] ? value : best[lane];
+      sums[lane] += static_cast<double>(values[i + lane]);
     }
   }
-  for (; i < logits.size(); ++i) {
-    best[0] = logits[i] > best[0] ? logits[i] : best[0];
+  for (; i < values.size(); ++i) {
+    sums[0] += static_cast<double>(values[i]);
   }
-  return *std::max_element(best.begin(), best.end());
+  return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 
-TokenId ArgMax(std::span<const float> logits) {
-  const auto found = std::find(logits.begin(), logits.end(), LargestLogit(logits));
-  return found == logits.end() ? 0 : static_cast<TokenId>(found - logits.begin());
-}
+}  // namespace
 
 double SumOfWeights(std::span<const float> logits, float largest, float scale) {
   std::array<double, kLanes> sums{};
@@ -91,10 +83,8 @@ TokenId SampleByWeight(std::span<float> logits, float largest, float scale, doub
   ends.reserve(logits.size() / kBlock + 1);
   double total = 0.0;
   for (std::size_t begin = 0; begin < logits.size(); begin += kBlock) {
-    double sum = 0.0;
-    for (const float weight : logits.subspan(begin, std::min(kBlock, logits.size() - begin))) {
-      sum += static_cast<double>(weight);
-    }
+    const double sum =
+        Sum(std::span<const float>(logits).subspan(begin, std::min(kBlock, logits.size() - begin)));
     total += sum;
     ends.push_back(total);
   }
