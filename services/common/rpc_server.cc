@@ -4,12 +4,10 @@
 #include <atomic>
 #include <chrono>
 #include <signal.h>
-#include <thread>
 #include <unistd.h>
 #include <utility>
 
 #include "absl/strings/str_format.h"
-#include "grpc/grpc.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/impl/server_builder_option.h"
@@ -197,14 +195,11 @@ void RpcServer::Drain(Duration limit) {
       server.GetHealthCheckService()->SetServingStatus(name, false);
     }
   }
-  state_->calls.WaitUntilIdle(kQuietBeforeEnd, begin + limit / 2);
-  // gRPC's Shutdown closes the port, sends the GOAWAY and blocks until the last call has ended,
-  // which watchers never do by themselves.
-  const auto deadline = std::chrono::system_clock::now() + (begin + limit - SteadyClock().Now());
-  std::thread shutdown([&server, deadline] { server.Shutdown(deadline); });
   state_->calls.WaitUntilIdle(kQuietBeforeEnd, begin + limit);
-  grpc_server_cancel_all_calls(server.c_server());
-  shutdown.join();
+  // The port stays open until here: services refuse what is new in words of their own. A deadline
+  // that has passed makes gRPC cancel what is left (watchers never end by themselves) after it has
+  // begun to shut down; cancelling from another thread meanwhile corrupts its reference counts.
+  server.Shutdown(std::chrono::system_clock::now());
 }
 
 void BlockTerminationSignals() {
