@@ -34,7 +34,14 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> CreateChannel(const std::string& 
   if (tls.enabled() && !tls.server_name.empty()) {
     arguments.SetSslTargetNameOverride(tls.server_name);
   }
-  return grpc::CreateCustomChannel(target, credentials, arguments);
+  std::shared_ptr<grpc::Channel> channel =
+      grpc::CreateCustomChannel(target, credentials, arguments);
+  // gRPC 1.51 ends its callback threads with the last channel or server of the process and may free
+  // their queue twice when another begins meanwhile: the first channel stays for the process's
+  // life.
+  static const auto* const kept = new std::shared_ptr<grpc::Channel>(channel);
+  static_cast<void>(kept);
+  return channel;
 }
 
 }  // namespace yangtuo

@@ -169,11 +169,11 @@ class Parser {
   }
 
   absl::Status ParseEscape(std::string& value) {
-    static constexpr std::string_view kNames = "btnfr\"\\";
-    static constexpr std::string_view kMeanings = "\b\t\n\f\r\"\\";
-    if (const std::size_t i = kNames.find(Next()); i != std::string_view::npos && Next() != '\0') {
+    static constexpr std::string_view names = "btnfr\"\\";
+    static constexpr std::string_view meanings = "\b\t\n\f\r\"\\";
+    if (const std::size_t i = names.find(Next()); i != std::string_view::npos && Next() != '\0') {
       Pop();
-      value += kMeanings[i];
+      value += meanings[i];
       return absl::OkStatus();
     }
     const std::size_t digits = Next() == 'u' ? 4 : Next() == 'U' ? 8 : 0;

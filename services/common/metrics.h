@@ -16,7 +16,8 @@ using Labels = std::map<std::string, std::string>;
 class Counter {
  public:
   virtual ~Counter() = default;
-  virtual void Add(double amount = 1) = 0;
+  void Add() { Add(1); }
+  virtual void Add(double amount) = 0;
 };
 
 // Thread-safe.

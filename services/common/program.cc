@@ -158,14 +158,14 @@ int RunService(const ServiceProgram& program, int argc, char** argv) {
 }
 
 void EnsureOmpWaitPolicy(char** argv) {
-  constexpr char kVariable[] = "OMP_WAIT_POLICY";
-  if (std::getenv(kVariable) != nullptr) {  // NOLINT(concurrency-mt-unsafe): first thing in main
+  constexpr char variable[] = "OMP_WAIT_POLICY";
+  if (std::getenv(variable) != nullptr) {  // NOLINT(concurrency-mt-unsafe): first thing in main
     return;
   }
   std::error_code error;
   // The real path, not /proc/self/exe itself: that would be the process's name afterwards.
   const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", error);
-  setenv(kVariable, "passive", 1);  // NOLINT(concurrency-mt-unsafe)
+  setenv(variable, "passive", 1);  // NOLINT(concurrency-mt-unsafe)
   if (!error) {
     execv(program.c_str(), argv);
   }

@@ -20,8 +20,8 @@ namespace yangtuo {
 
 namespace pb = internal::v1;
 
-// The reactor. It owns itself from Start until OnDone; the connection, the ticker and events in
-// progress share it, so that none of them can meet a dead object.
+// The reactor. It owns itself from Start until OnDone; the connection, which outlives OnDone, and
+// the ticker share it, so that none of them can meet a dead object.
 //
 // gRPC needs a hold while operations start outside of reactions. It is given back when nothing will
 // be written any more: the stream is lost or ending, and no write is in progress.
@@ -65,6 +65,14 @@ class ShardConnection::Call final : public grpc::ClientBidiReactor<pb::RunReques
     }
     Lose(absl::UnavailableError("no answer to the handshake within the limit"));
     return status();
+  }
+
+  // gRPC touches the call no more afterwards. Soon after Lose.
+  void WaitUntilDone() ABSL_LOCKS_EXCLUDED(mutex_) {
+    const MutexLock lock(mutex_);
+    while (!done_) {
+      changed_.Wait(mutex_);
+    }
   }
 
   absl::Status Send(const Step& step) ABSL_LOCKS_EXCLUDED(mutex_) {
@@ -179,9 +187,13 @@ class ShardConnection::Call final : public grpc::ClientBidiReactor<pb::RunReques
     }
   }
 
-  void OnDone(const grpc::Status& status) override {
+  void OnDone(const grpc::Status& status) override ABSL_LOCKS_EXCLUDED(mutex_) {
     Lose(status.ok() ? absl::UnavailableError("ended the stream") : FromGrpc(status));
-    const std::shared_ptr<Call> last = std::move(self_);
+    // The connection waits for `done_`, so this is not the last owner.
+    self_.reset();
+    const MutexLock lock(mutex_);
+    done_ = true;
+    changed_.NotifyAll();
   }
 
   absl::Status Take(pb::RunResponse& message) ABSL_LOCKS_EXCLUDED(mutex_) {
@@ -275,6 +287,7 @@ class ShardConnection::Call final : public grpc::ClientBidiReactor<pb::RunReques
   std::optional<pb::Welcome> welcome_ ABSL_GUARDED_BY(mutex_);
   std::optional<absl::Status> lost_ ABSL_GUARDED_BY(mutex_);
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
+  bool done_ ABSL_GUARDED_BY(mutex_) = false;
   bool writing_ ABSL_GUARDED_BY(mutex_) = true;  // the hello
   bool holding_ ABSL_GUARDED_BY(mutex_) = true;
   FrameSealer sealer_ ABSL_GUARDED_BY(mutex_);
@@ -291,17 +304,22 @@ absl::StatusOr<std::unique_ptr<ShardConnection>> ShardConnection::Open(const Sha
                                                                        ShardEvents events) {
   const auto call = std::make_shared<Call>(peer, hello, std::move(events));
   call->Start();
+  std::unique_ptr<ShardConnection> connection(new ShardConnection(call));
   YANGTUO_ASSIGN_OR_RETURN(
-      pb::Welcome welcome,
+      connection->welcome_,
       call->WaitForWelcome(std::chrono::steady_clock::now() + peer.timing.attempt_limit));
   peer.ticker->Add(call);
-  return std::unique_ptr<ShardConnection>(new ShardConnection(call, std::move(welcome)));
+  return connection;
 }
 
-ShardConnection::ShardConnection(std::shared_ptr<Call> call, pb::Welcome welcome)
-    : call_(std::move(call)), welcome_(std::move(welcome)) {}
+ShardConnection::ShardConnection(std::shared_ptr<Call> call) : call_(std::move(call)) {}
 
-ShardConnection::~ShardConnection() { call_->Lose(absl::CancelledError("dropped by the caller")); }
+// Waits, because a call that ended on gRPC's thread as the last owner of its channel would take the
+// process's callback threads down from within one of them.
+ShardConnection::~ShardConnection() {
+  call_->Lose(absl::CancelledError("dropped by the caller"));
+  call_->WaitUntilDone();
+}
 
 absl::Status ShardConnection::Send(const Step& step) { return call_->Send(step); }
 

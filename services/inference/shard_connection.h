@@ -37,7 +37,8 @@ struct ShardEvents {
 
 // The calling end of one Run stream: the handshake, then steps out and results in, in order and
 // checked, with heartbeats both ways. One stream, one life: once lost it stays lost.
-// Thread-safe. Dropping it cancels the stream.
+// Thread-safe. Dropping it cancels the stream and waits for the moment that this takes; so it is
+// never dropped by a reaction.
 class ShardConnection {
  public:
   // Shakes hands; blocks for at most timing.attempt_limit. UNAVAILABLE (not there, not ready),
@@ -57,10 +58,10 @@ class ShardConnection {
 
  private:
   class Call;
-  ShardConnection(std::shared_ptr<Call> call, internal::v1::Welcome welcome);
+  explicit ShardConnection(std::shared_ptr<Call> call);
 
   const std::shared_ptr<Call> call_;
-  const internal::v1::Welcome welcome_;
+  internal::v1::Welcome welcome_;  // constant once Open returned
 };
 
 // Asks the next shard what it is (epoch 0), without disturbing the group that it may be serving.

@@ -82,7 +82,6 @@ TEST(LostWorkerTest, InTheMiddleTheAnswerGoesOnElsewhereWithoutLossOrRepetition)
   ASSERT_TRUE(answer.status.ok()) << answer.status;
   EXPECT_EQ(answer.texts.at(0), kText);
   EXPECT_EQ(answer.ids.at(0), FakeTokenizer::Ids(kText));
-  const auto resumed = one.requests().empty() ? two.requests() : one.requests();
   const internal::v1::GenerateRequest second =
       one.requests().at(0).resumed_ids().empty() ? two.requests().at(0) : one.requests().at(0);
   EXPECT_GT(second.resumed_ids_size(), 0);

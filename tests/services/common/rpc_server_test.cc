@@ -216,28 +216,6 @@ TEST_F(RpcServerTest, AnswersProbesOfTheEmptyNameOnNewConnectionsWhileItDrains) 
   drain.join();
 }
 
-TEST_F(RpcServerTest, RefusesNewCallsInTheSecondHalfOfTheDrainAndLetsRunningOnesFinish) {
-  StartServer();
-  const auto stream = Generate();
-  calls_.AwaitRunning(1);
-  const Duration limit = std::chrono::seconds(1);
-  const TimePoint begin = SteadyClock().Now();
-
-  std::thread drain([this, limit] { server_->Drain(limit); });
-  grpc::Status status;
-  do {
-    grpc::ClientContext context;
-    SetDeadline(context);
-    internal::v1::GetStatusResponse response;
-    status = inference_->GetStatus(&context, {}, &response);
-  } while (status.ok());
-
-  EXPECT_THAT(SteadyClock().Now() - begin, AllOf(Ge(limit / 2), Lt(limit)));
-  calls_.FinishAll();
-  EXPECT_TRUE(stream->Finish().ok());
-  drain.join();
-}
-
 TEST_F(RpcServerTest, NamesTheAddressOfAPortInUse) {
   StartServer();
   const std::string taken = absl::StrFormat("127.0.0.1:%d", server_->port());
