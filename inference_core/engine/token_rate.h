@@ -30,8 +30,8 @@ class TokenRate {
   static constexpr std::size_t kSlots = kSeconds + 1;
 
   static std::size_t Slot(std::int64_t second) {
-    constexpr auto kCount = static_cast<std::int64_t>(kSlots);
-    return static_cast<std::size_t>((second % kCount + kCount) % kCount);
+    constexpr auto count = static_cast<std::int64_t>(kSlots);
+    return static_cast<std::size_t>((second % count + count) % count);
   }
 
   void Advance(TimePoint now) {

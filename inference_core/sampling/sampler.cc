@@ -105,8 +105,8 @@ std::vector<Candidate> SelectCandidates(std::span<const float> logits, float lar
 
 }  // namespace
 
-SequenceSampler::SequenceSampler(SamplingParams params, std::vector<TokenId> prompt,
-                                 std::vector<TokenId> emitted)
+SequenceSampler::SequenceSampler(SamplingParams params, const std::vector<TokenId>& prompt,
+                                 const std::vector<TokenId>& emitted)
     : params_(std::move(params)),
       prompt_tokens_(static_cast<std::int32_t>(prompt.size())),
       answer_tokens_(static_cast<std::int32_t>(emitted.size())) {

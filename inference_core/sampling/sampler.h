@@ -19,7 +19,8 @@ namespace yangtuo {
 // with some answer tokens as `emitted` therefore goes on exactly as the one that chose them.
 class SequenceSampler {
  public:
-  SequenceSampler(SamplingParams params, std::vector<TokenId> prompt, std::vector<TokenId> emitted);
+  SequenceSampler(SamplingParams params, const std::vector<TokenId>& prompt,
+                  const std::vector<TokenId>& emitted);
 
   // The next token after `logits` [vocab], which are overwritten; appends it to the answer. NaN
   // never wins; without any finite logit the lowest id that is not masked is chosen.

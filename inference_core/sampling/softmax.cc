@@ -17,14 +17,15 @@ constexpr std::size_t kLanes = 16;
 // Weights summed as one number, so that sampling finds its place without walking the vocabulary.
 constexpr std::size_t kBlock = 256;
 
+constexpr float kLowest = -87.0F;
+constexpr float kLog2E = 1.44269504088896341F;
+constexpr float kLn2High = 0.693359375F;
+constexpr float kLn2Low = -2.12194440e-4F;
+constexpr float kRound = 12582912.0F;  // 1.5 * 2^23: adding it rounds to an integer
+
 // exp for x <= 0 after Cody and Waite: x = n ln 2 + r, exp(r) by a polynomial (Cephes), 2^n through
 // the exponent bits. Relative error below 2e-7; 0 below -87 (such a token has a chance of 1e-38).
 inline float ExpOfNegative(float x) {
-  constexpr float kLowest = -87.0F;
-  constexpr float kLog2E = 1.44269504088896341F;
-  constexpr float kLn2High = 0.693359375F;
-  constexpr float kLn2Low = -2.12194440e-4F;
-  constexpr float kRound = 12582912.0F;  // 1.5 * 2^23: adding it rounds to an integer
   const float clamped = x > kLowest ? x : kLowest;
   const float shifted = clamped * kLog2E + kRound;
   const float n = shifted - kRound;

@@ -15,12 +15,12 @@
 
 namespace yangtuo::testing {
 
-// Impatient, so that tests are quick.
+// Impatient where it can be without taking a busy machine for a dead one.
 inline ShardTiming QuickTiming() {
-  return {.attempt_limit = std::chrono::milliseconds(1500),
+  return {.attempt_limit = std::chrono::milliseconds(2000),
           .heartbeat = std::chrono::milliseconds(100),
-          .silence_limit = std::chrono::milliseconds(700),
-          .step_limit = std::chrono::milliseconds(700)};
+          .silence_limit = std::chrono::milliseconds(2500),
+          .step_limit = std::chrono::milliseconds(1200)};
 }
 
 inline FakeStage::Options FakeOptions() { return {.kv_blocks = 64, .depth = 8}; }
