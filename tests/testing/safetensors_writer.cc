@@ -19,15 +19,16 @@ const char* FileNameOf(DType dtype) {
       return "F16";
     case DType::kBF16:
       return "BF16";
+    default:
+      return "?";
   }
-  return "?";
 }
 
 // Length and header; padded so that the data begins at a multiple of 8, as the format asks.
-std::string EncodeHeader(std::span<const TensorSpec> tensors) {
+std::string EncodeHeader(std::span<const PlainTensor> tensors) {
   std::string json = R"({"__metadata__":{"format":"pt"})";
   std::int64_t offset = 0;
-  for (const TensorSpec& tensor : tensors) {
+  for (const PlainTensor& tensor : tensors) {
     const std::int64_t end = offset + tensor.elements() * SizeOf(tensor.dtype);
     json +=
         absl::StrFormat(R"(,"%s":{"dtype":"%s","shape":[%s],"data_offsets":[%d,%d]})", tensor.name,
@@ -44,7 +45,7 @@ std::string EncodeHeader(std::span<const TensorSpec> tensors) {
 
 }  // namespace
 
-std::int64_t TensorSpec::elements() const {
+std::int64_t PlainTensor::elements() const {
   std::int64_t count = 1;
   for (const std::int64_t size : shape) {
     count *= size;
@@ -68,7 +69,7 @@ std::string EncodeValues(DType dtype, std::span<const float> values) {
   return bytes;
 }
 
-void WriteSafetensors(const std::filesystem::path& path, std::span<const TensorSpec> tensors,
+void WriteSafetensors(const std::filesystem::path& path, std::span<const PlainTensor> tensors,
                       const std::function<std::vector<float>(std::size_t i)>& values) {
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
   file << EncodeHeader(tensors);

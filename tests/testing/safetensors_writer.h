@@ -13,7 +13,7 @@
 namespace yangtuo {
 
 // A tensor to be written: all but its values.
-struct TensorSpec {
+struct PlainTensor {
   std::string name;  // plain letters, digits, '.' and '_'
   DType dtype = DType::kF32;
   std::vector<std::int64_t> shape;
@@ -26,7 +26,7 @@ struct TensorSpec {
 
 // Writes one file, one tensor in memory at a time, in the given order. `values` returns the
 // elements of tensor i of `tensors`. Throws std::runtime_error.
-void WriteSafetensors(const std::filesystem::path& path, std::span<const TensorSpec> tensors,
+void WriteSafetensors(const std::filesystem::path& path, std::span<const PlainTensor> tensors,
                       const std::function<std::vector<float>(std::size_t i)>& values);
 
 }  // namespace yangtuo

@@ -32,7 +32,7 @@ class Random {
   std::uint64_t state_;
 };
 
-std::vector<float> RandomValues(const TensorSpec& tensor, std::uint64_t seed) {
+std::vector<float> RandomValues(const PlainTensor& tensor, std::uint64_t seed) {
   float center = 0;
   float reach = 0;
   if (tensor.shape.size() == 1) {
@@ -65,7 +65,7 @@ const char* TorchName(DType dtype) {
 }
 
 void WriteWeights(const TestModel& model, const std::filesystem::path& folder) {
-  const std::vector<TensorSpec> tensors = LlamaTensors(model.config, model.dtype);
+  const std::vector<PlainTensor> tensors = LlamaTensors(model.config, model.dtype);
   const std::size_t files = model.files < 1 ? 1 : static_cast<std::size_t>(model.files);
   std::string weight_map;
   for (std::size_t file = 0; file < files; ++file) {
@@ -78,7 +78,7 @@ void WriteWeights(const TestModel& model, const std::filesystem::path& folder) {
     WriteSafetensors(folder / name, part, [&](std::size_t i) {
       return RandomValues(part[i], model.seed * 1'000'003U + first + i);
     });
-    for (const TensorSpec& tensor : part) {
+    for (const PlainTensor& tensor : part) {
       weight_map += absl::StrFormat("%s\n    \"%s\": \"%s\"", weight_map.empty() ? "" : ",",
                                     tensor.name, name);
     }
@@ -105,11 +105,11 @@ LlamaConfig TinyLlamaConfig() {
   return config;
 }
 
-std::vector<TensorSpec> LlamaTensors(const LlamaConfig& config, DType dtype) {
+std::vector<PlainTensor> LlamaTensors(const LlamaConfig& config, DType dtype) {
   const std::int64_t hidden = config.hidden;
   const std::int64_t queries = std::int64_t{config.heads} * config.head_dim;
   const std::int64_t keys = std::int64_t{config.kv_heads} * config.head_dim;
-  std::vector<TensorSpec> tensors;
+  std::vector<PlainTensor> tensors;
   const auto add = [&](const std::string& name, std::vector<std::int64_t> shape) {
     tensors.push_back({.name = name + ".weight", .dtype = dtype, .shape = std::move(shape)});
   };

@@ -25,7 +25,7 @@ struct TestModel {
 [[nodiscard]] LlamaConfig TinyLlamaConfig();
 
 // Names and shapes of a model's tensors, in the order of computation.
-[[nodiscard]] std::vector<TensorSpec> LlamaTensors(const LlamaConfig& config, DType dtype);
+[[nodiscard]] std::vector<PlainTensor> LlamaTensors(const LlamaConfig& config, DType dtype);
 
 // Writes config.json, the weights and the tokenizer into the existing folder. Throws
 // std::runtime_error.

@@ -25,7 +25,7 @@ namespace fs = std::filesystem;
 
 // Writes a file of small f32 tensors, each filled with its number in the list.
 void WriteNamed(const fs::path& path, const std::vector<std::string>& names) {
-  std::vector<TensorSpec> tensors;
+  std::vector<PlainTensor> tensors;
   for (const std::string& name : names) {
     tensors.push_back({.name = name, .dtype = DType::kF32, .shape = {2}});
   }
@@ -171,7 +171,7 @@ TEST_F(TensorFilesTest, ReadsTheEmbeddedModel) {
   ASSERT_TRUE(files.ok()) << files.status();
   const auto config = ReadLlamaConfig(SourceFile("deploy/models/poem-alpaca"));
   ASSERT_TRUE(config.ok()) << config.status();
-  for (const TensorSpec& expected : LlamaTensors(*config, DType::kF16)) {
+  for (const PlainTensor& expected : LlamaTensors(*config, DType::kF16)) {
     const auto tensor = files->Find(expected.name);
     ASSERT_TRUE(tensor.ok()) << tensor.status();
     EXPECT_EQ(tensor->shape, expected.shape) << expected.name;

@@ -144,16 +144,16 @@ TEST_F(LlamaStageTest, RefusesRangesAndContextsOutsideTheModel) {
 }
 
 // Rewrites the model's weights without, or with another shape of, some tensors.
-void WriteWeights(const std::filesystem::path& folder, const std::vector<TensorSpec>& tensors) {
+void WriteWeights(const std::filesystem::path& folder, const std::vector<PlainTensor>& tensors) {
   WriteSafetensors(folder / "model.safetensors", tensors, [&](std::size_t i) {
     return std::vector<float>(static_cast<std::size_t>(tensors[i].elements()), 0.01F);
   });
 }
 
 TEST_F(LlamaStageTest, ReadsOnlyTheTensorsOfItsLayers) {
-  std::vector<TensorSpec> first;
-  std::vector<TensorSpec> last;
-  for (const TensorSpec& tensor : LlamaTensors(TinyLlamaConfig(), DType::kF32)) {
+  std::vector<PlainTensor> first;
+  std::vector<PlainTensor> last;
+  for (const PlainTensor& tensor : LlamaTensors(TinyLlamaConfig(), DType::kF32)) {
     const bool of_first =
         tensor.name.starts_with("model.layers.0.") || tensor.name.starts_with("model.embed_tokens");
     (of_first ? first : last).push_back(tensor);
@@ -170,8 +170,8 @@ TEST_F(LlamaStageTest, ReadsOnlyTheTensorsOfItsLayers) {
 }
 
 TEST_F(LlamaStageTest, NamesFileTensorAndShapesWhenATensorDoesNotFitTheConfiguration) {
-  std::vector<TensorSpec> tensors = LlamaTensors(TinyLlamaConfig(), DType::kF32);
-  for (TensorSpec& tensor : tensors) {
+  std::vector<PlainTensor> tensors = LlamaTensors(TinyLlamaConfig(), DType::kF32);
+  for (PlainTensor& tensor : tensors) {
     if (tensor.name == "model.layers.1.mlp.down_proj.weight") {
       tensor.shape = {48, 32};
     }
