@@ -60,8 +60,9 @@ const char* TorchName(DType dtype) {
       return "float16";
     case DType::kBF16:
       return "bfloat16";
+    default:
+      return "?";
   }
-  return "?";
 }
 
 void WriteWeights(const TestModel& model, const std::filesystem::path& folder) {
