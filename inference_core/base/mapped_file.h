@@ -28,4 +28,8 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
+// Says that these bytes of a mapping are not needed again soon: the pages wholly inside stop
+// counting as this process's memory, and are read again when they are needed after all.
+void ForgetPages(std::span<const std::byte> bytes);
+
 }  // namespace yangtuo

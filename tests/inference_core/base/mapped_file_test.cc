@@ -49,6 +49,18 @@ TEST(MappedFileTest, StaysReadableAfterAMoveAndAfterTheFileIsRemoved) {
   EXPECT_EQ(TextOf(moved), "second");
 }
 
+TEST(MappedFileTest, ForgottenPagesAreReadAgain) {
+  const TempDir folder;
+  const std::string text(100'000, 'y');
+  WriteTestFile(folder.path() / "a", text);
+  const auto file = MappedFile::Open(folder.path() / "a");
+  ASSERT_TRUE(file.ok());
+  EXPECT_EQ(TextOf(*file), text);
+  ForgetPages(file->bytes().subspan(7, 50'000));
+  ForgetPages({});
+  EXPECT_EQ(TextOf(*file), text);
+}
+
 TEST(MappedFileTest, NamesAMissingFile) {
   const TempDir folder;
   const auto file = MappedFile::Open(folder.path() / "absent");

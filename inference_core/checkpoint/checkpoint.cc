@@ -1,0 +1,73 @@
+#include "inference_core/checkpoint/checkpoint.h"
+
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_format.h"
+#include "inference_core/base/mapped_file.h"
+#include "inference_core/base/status_macros.h"
+#include "inference_core/checkpoint/open_hf.h"
+#include "inference_core/tokenizer/hf_tokenizer_files.h"
+
+namespace yangtuo {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t kLargestTokenizer = std::size_t{64} << 20;
+
+bool IsThere(const fs::path& path) {
+  std::error_code unreadable;
+  return fs::exists(path, unreadable);
+}
+
+// tokenizer.model and what the JSON files beside it say of a chat template.
+absl::Status ReadTokenizer(const fs::path& folder, Checkpoint& checkpoint) {
+  const fs::path path = folder / "tokenizer.model";
+  if (IsThere(path)) {
+    YANGTUO_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
+    if (file.bytes().size() > kLargestTokenizer) {
+      return absl::DataLossError(
+          absl::StrFormat("%s: expected a sentencepiece model of at most %d bytes, found %d",
+                          path.string(), kLargestTokenizer, file.bytes().size()));
+    }
+    checkpoint.tokenizer_model.assign(reinterpret_cast<const char*>(file.bytes().data()),
+                                      file.bytes().size());
+    checkpoint.tokenizer_file = path;
+  }
+  YANGTUO_ASSIGN_OR_RETURN(HfTokenizerFiles files, ReadHfTokenizerFiles(folder));
+  checkpoint.chat_template = std::move(files.chat_template);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Checkpoint> OpenFolder(const fs::path& folder) {
+  if (!IsThere(folder / "config.json") && IsThere(folder / "adapter_config.json")) {
+    return absl::NotFoundError(absl::StrFormat(
+        "%s: expected a model, found a LoRA adapter; merge it with the model it was trained on: "
+        "yangtuo merge-lora --base MODEL --lora %s --output PATH",
+        folder.string(), folder.string()));
+  }
+  YANGTUO_ASSIGN_OR_RETURN(Checkpoint checkpoint, OpenSafetensorsFolder(folder));
+  YANGTUO_RETURN_IF_ERROR(ReadTokenizer(folder, checkpoint));
+  return checkpoint;
+}
+
+}  // namespace
+
+absl::StatusOr<Checkpoint> OpenCheckpoint(const fs::path& path) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (!fs::exists(status)) {
+    return absl::NotFoundError(
+        absl::StrFormat("%s: expected a model folder or file, found nothing there", path.string()));
+  }
+  if (fs::is_directory(status)) {
+    return OpenFolder(path);
+  }
+  return absl::NotFoundError(
+      absl::StrFormat("%s: expected a folder in Hugging Face layout, found a file", path.string()));
+}
+
+}  // namespace yangtuo
