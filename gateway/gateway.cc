@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdint>
+#include <map>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -80,14 +83,14 @@ struct Gateway::State {
 
   void UpdateReadiness() {
     bool any = false;
+    std::map<std::string, std::uint32_t> ready_groups;
     for (const auto& [name, model] : workers.Models()) {
-      metrics.SetWorkersReady(name, model.ready_groups);
+      ready_groups[name] = model.ready_groups;
       any = any ||
             (model.ready_groups > 0 && tokenizers->Has(model.status->tokenizer_digest(), name));
     }
-    for (const auto& [address, up] : workers.Up()) {
-      metrics.SetWorkerUp(address, up);
-    }
+    metrics.SetWorkersReady(ready_groups);
+    metrics.SetWorkersUp(workers.Up());
     metrics.tokens_admitted().Set(static_cast<double>(admission.tokens()));
     if (ready.exchange(any) != any) {
       Log(LogLevel::kInfo, any ? "ready" : "not ready",

@@ -6,6 +6,11 @@
 #include "services/common/status.h"
 
 namespace yangtuo::gateway {
+namespace {
+
+constexpr char kWorkerUp[] = "yangtuo_worker_up";
+
+}  // namespace
 
 GatewayMetrics::GatewayMetrics(Metrics& metrics)
     : metrics_(metrics),
@@ -49,14 +54,30 @@ void GatewayMetrics::CountRejected(const std::string& reason) {
       .Add();
 }
 
-void GatewayMetrics::SetWorkerUp(const std::string& worker, bool up) {
-  metrics_.AddGauge("yangtuo_worker_up", "1 when a worker's leader reports", {{"worker", worker}})
-      .Set(up ? 1 : 0);
+void GatewayMetrics::SetWorkersUp(const std::map<std::string, bool>& workers) {
+  for (const std::string& worker : workers_) {
+    if (!workers.contains(worker)) {
+      metrics_.RemoveGauge(kWorkerUp, {{"worker", worker}});
+    }
+  }
+  workers_.clear();
+  for (const auto& [worker, up] : workers) {
+    metrics_.AddGauge(kWorkerUp, "1 when a worker's leader reports", {{"worker", worker}})
+        .Set(up ? 1 : 0);
+    workers_.insert(worker);
+  }
 }
 
-void GatewayMetrics::SetWorkersReady(const std::string& model, std::uint32_t groups) {
-  metrics_.AddGauge("yangtuo_workers_ready", "Worker groups that take requests", {{"model", model}})
-      .Set(groups);
+void GatewayMetrics::SetWorkersReady(const std::map<std::string, std::uint32_t>& models) {
+  for (const auto& [model, groups] : models) {
+    models_.insert(model);
+  }
+  for (const std::string& model : models_) {
+    const auto groups = models.find(model);
+    metrics_
+        .AddGauge("yangtuo_workers_ready", "Worker groups that take requests", {{"model", model}})
+        .Set(groups == models.end() ? 0 : groups->second);
+  }
 }
 
 Counter& GatewayMetrics::retries(const std::string& peer) {

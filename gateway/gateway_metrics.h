@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
@@ -31,8 +32,11 @@ class GatewayMetrics {
   OfModel ForModel(const std::string& model);
   void CountRequest(const std::string& method, const std::string& code);
   void CountRejected(const std::string& reason);
-  void SetWorkerUp(const std::string& worker, bool up);
-  void SetWorkersReady(const std::string& model, std::uint32_t groups);
+  // The workers that discovery knows, by address. One that left is exposed no longer: else its last
+  // value would look like a worker for ever. One thread.
+  void SetWorkersUp(const std::map<std::string, bool>& workers);
+  // Ready groups by model. A model whose last worker left keeps 0: it is missed. One thread.
+  void SetWorkersReady(const std::map<std::string, std::uint32_t>& models);
 
   Gauge& requests_running() { return requests_running_; }
   Gauge& tokens_admitted() { return tokens_admitted_; }
@@ -40,6 +44,8 @@ class GatewayMetrics {
 
  private:
   Metrics& metrics_;
+  std::set<std::string> workers_;  // whose gauge is exposed
+  std::set<std::string> models_;   // seen so far
   Gauge& requests_running_;
   Gauge& tokens_admitted_;
 };

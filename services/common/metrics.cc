@@ -5,6 +5,7 @@
 
 #include "inference_core/base/mutex.h"
 #include "prometheus/counter.h"
+#include "prometheus/family.h"
 #include "prometheus/gauge.h"
 #include "prometheus/histogram.h"
 #include "prometheus/registry.h"
@@ -24,11 +25,15 @@ class PrometheusCounter final : public Counter {
 
 class PrometheusGauge final : public Gauge {
  public:
-  explicit PrometheusGauge(prometheus::Gauge& gauge) : gauge_(gauge) {}
+  PrometheusGauge(prometheus::Family<prometheus::Gauge>& family, prometheus::Gauge& gauge)
+      : family_(family), gauge_(gauge) {}
   void Set(double value) override { gauge_.Set(value); }
   void Add(double amount) override { gauge_.Increment(amount); }
 
+  void Remove() { family_.Remove(&gauge_); }
+
  private:
+  prometheus::Family<prometheus::Gauge>& family_;
   prometheus::Gauge& gauge_;
 };
 
@@ -51,7 +56,7 @@ struct Metrics::State {
   prometheus::Registry registry;
   Mutex mutex;
   std::map<Key, std::unique_ptr<Counter>> counters ABSL_GUARDED_BY(mutex);
-  std::map<Key, std::unique_ptr<Gauge>> gauges ABSL_GUARDED_BY(mutex);
+  std::map<Key, std::unique_ptr<PrometheusGauge>> gauges ABSL_GUARDED_BY(mutex);
   std::map<Key, std::unique_ptr<Histogram>> histograms ABSL_GUARDED_BY(mutex);
   // Apart from `mutex`, so that an update may add metrics; held while the updates run, so that two
   // scrapes do not run one update at the same time.
@@ -75,10 +80,10 @@ Counter& Metrics::AddCounter(const std::string& name, const std::string& help,
 
 Gauge& Metrics::AddGauge(const std::string& name, const std::string& help, const Labels& labels) {
   const MutexLock lock(state_->mutex);
-  std::unique_ptr<Gauge>& gauge = state_->gauges[{name, labels}];
+  std::unique_ptr<PrometheusGauge>& gauge = state_->gauges[{name, labels}];
   if (gauge == nullptr) {
     auto& family = prometheus::BuildGauge().Name(name).Help(help).Register(state_->registry);
-    gauge = std::make_unique<PrometheusGauge>(family.Add(ToPrometheus(labels)));
+    gauge = std::make_unique<PrometheusGauge>(family, family.Add(ToPrometheus(labels)));
   }
   return *gauge;
 }
@@ -92,6 +97,15 @@ Histogram& Metrics::AddHistogram(const std::string& name, const std::string& hel
     histogram = std::make_unique<PrometheusHistogram>(family.Add(ToPrometheus(labels), buckets));
   }
   return *histogram;
+}
+
+void Metrics::RemoveGauge(const std::string& name, const Labels& labels) {
+  const MutexLock lock(state_->mutex);
+  const auto gauge = state_->gauges.find({name, labels});
+  if (gauge != state_->gauges.end()) {
+    gauge->second->Remove();
+    state_->gauges.erase(gauge);
+  }
 }
 
 void Metrics::OnCollect(std::function<void()> update) {

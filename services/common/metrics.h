@@ -48,6 +48,9 @@ class Metrics {
   Gauge& AddGauge(const std::string& name, const std::string& help, const Labels& labels = {});
   Histogram& AddHistogram(const std::string& name, const std::string& help,
                           const std::vector<double>& buckets, const Labels& labels = {});
+  // Ends a gauge of something that is gone (a peer that left): it is exposed no longer. References
+  // to it end as well. Nothing happens when there is none.
+  void RemoveGauge(const std::string& name, const Labels& labels);
   // Runs before every exposition, to set gauges that are read rather than counted.
   void OnCollect(std::function<void()> update);
 

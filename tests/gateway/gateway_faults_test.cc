@@ -189,6 +189,31 @@ TEST(DiscoveryTest, WorkersThatAppearAreUsedAndWorkersThatLeaveFinishTheirStream
       [&] { return cluster.Ask(TextRequest("x")).status.ok() && !two->requests().empty(); }));
 }
 
+TEST(DiscoveryTest, MetricsForgetAWorkerThatLeftAndMissItsModel) {
+  FakeWorker worker(Says(kText));
+  FakeTokenizer tokenizer;
+  std::mutex mutex;
+  std::vector<std::string> addresses{worker.address()};
+  Cluster cluster({&worker}, {&tokenizer}, [&](GatewayOptions& options) {
+    options.workers = {"dns:///workers:1"};
+    options.resolve_period = std::chrono::milliseconds(10);
+    options.resolver = [&](const std::string&, const std::string&) {
+      const std::lock_guard<std::mutex> lock(mutex);
+      return addresses;
+    };
+  });
+  const auto exposes = [&](const std::string& text) {
+    return cluster.Exposed().find(text) != std::string::npos;
+  };
+  EXPECT_TRUE(exposes("yangtuo_workers_ready{model=\"fake-model\"} 1"));
+  {
+    const std::lock_guard<std::mutex> lock(mutex);
+    addresses.clear();
+  }
+  EXPECT_TRUE(Eventually([&] { return !exposes("yangtuo_worker_up{"); }));
+  EXPECT_TRUE(exposes("yangtuo_workers_ready{model=\"fake-model\"} 0"));
+}
+
 TEST(LostTokenizerTest, InTheMiddleTheTextGoesOnAtAnotherReplica) {
   FakeWorker worker(Slowly(Says("白日依山尽，黄河入海流。欲穷千里目，更上一层楼。")));
   FakeTokenizer one;

@@ -15,6 +15,7 @@ namespace yangtuo {
 namespace {
 
 using ::testing::Contains;
+using ::testing::ElementsAre;
 using ::testing::Ge;
 using ::testing::Gt;
 using ::testing::Key;
@@ -69,6 +70,19 @@ TEST(MetricsTest, ReturnsTheSameObjectForTheSameNameAndLabels) {
 
   EXPECT_EQ(&metrics.AddCounter("c_total", "C.", {{"code", "OK"}}), &ok);
   EXPECT_NE(&metrics.AddCounter("c_total", "C.", {{"code", "INTERNAL"}}), &ok);
+}
+
+TEST(MetricsTest, ARemovedGaugeIsExposedNoLongerAndMayComeBack) {
+  Metrics metrics;
+  metrics.AddGauge("up", "Up.", {{"worker", "a"}}).Set(1);
+  metrics.AddGauge("up", "Up.", {{"worker", "b"}}).Set(2);
+
+  metrics.RemoveGauge("up", {{"worker", "a"}});
+  metrics.RemoveGauge("up", {{"worker", "unknown"}});
+
+  EXPECT_THAT(ParseExposition(metrics.Expose()), ElementsAre(Pair("up{worker=\"b\"}", 2)));
+  metrics.AddGauge("up", "Up.", {{"worker", "a"}}).Set(3);
+  EXPECT_THAT(ParseExposition(metrics.Expose()), Contains(Pair("up{worker=\"a\"}", 3)));
 }
 
 TEST(MetricsTest, EscapesLabelValues) {
