@@ -43,6 +43,7 @@ constexpr std::int32_t kShardStepTokens = 512;
 struct KnownModel {
   ModelIdentity identity;
   ShardPlace place;
+  std::string next;  // shard address of the worker that follows; "" when none does
   StageOptions stage;
   std::string name;
   std::string tokenizer_digest;  // "" without a tokenizer
@@ -53,6 +54,7 @@ absl::StatusOr<KnownModel> Identify(const WorkerOptions& options) {
   known.stage = options.stage;
   YANGTUO_ASSIGN_OR_RETURN(const LlamaConfig config, ReadLlamaConfig(options.stage.model));
   YANGTUO_ASSIGN_OR_RETURN(known.place, ResolvePlace(options, config.layers));
+  known.next = NextAddress(options, known.place);
   YANGTUO_ASSIGN_OR_RETURN(known.tokenizer_digest,
                            CheckTokenizerOf(options.stage.model, config.vocab));
   known.stage.first_layer = known.place.layers.first;
@@ -194,8 +196,8 @@ absl::Status Worker::Parts::Listen() {
 
 absl::StatusOr<ShardPeer> Worker::Parts::NextPeer() {
   ShardPeer peer;
-  peer.address = options.next;
-  YANGTUO_ASSIGN_OR_RETURN(peer.channel, CreateChannel(options.next, options.service.peer_tls));
+  peer.address = known.next;
+  YANGTUO_ASSIGN_OR_RETURN(peer.channel, CreateChannel(known.next, options.service.peer_tls));
   peer.expected = ExpectedNext(known);
   peer.own_rank = known.place.index;
   peer.timing = options.shard_timing;
@@ -206,11 +208,11 @@ absl::StatusOr<ShardPeer> Worker::Parts::NextPeer() {
 absl::Status Worker::Parts::Lead() {
   std::unique_ptr<Stage> next;
   std::shared_ptr<const ShardPresence> presence;
-  if (!options.next.empty()) {
+  if (!known.next.empty()) {
     YANGTUO_ASSIGN_OR_RETURN(const ShardPeer peer, NextPeer());
     YANGTUO_ASSIGN_OR_RETURN(
         std::unique_ptr<RemoteStage> remote,
-        ConnectPatiently(options.next, [&peer] { return RemoteStage::Connect(peer); }));
+        ConnectPatiently(known.next, [&peer] { return RemoteStage::Connect(peer); }));
     presence = remote->presence();
     worker_metrics.ReadShardUpFrom("next", [presence] { return presence->connected(); });
     next = std::move(remote);
@@ -238,10 +240,10 @@ absl::Status Worker::Parts::Lead() {
 absl::Status Worker::Parts::Follow() {
   std::unique_ptr<RelayStage> next;
   RelayStage* relay = nullptr;
-  if (!options.next.empty()) {
+  if (!known.next.empty()) {
     YANGTUO_ASSIGN_OR_RETURN(const ShardPeer peer, NextPeer());
     YANGTUO_ASSIGN_OR_RETURN(
-        next, ConnectPatiently(options.next, [&peer] { return RelayStage::Describe(peer); }));
+        next, ConnectPatiently(known.next, [&peer] { return RelayStage::Describe(peer); }));
     relay = next.get();
   }
   YANGTUO_ASSIGN_OR_RETURN(std::unique_ptr<Stage> stage,

@@ -6,8 +6,11 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "inference_core/base/status_macros.h"
 #include "services/common/listen_address.h"
@@ -19,6 +22,7 @@ constexpr char kModel[] = "Model";
 constexpr char kShards[] = "Shards";
 constexpr char kCapacity[] = "Capacity";
 constexpr char kRecovery[] = "Recovery";
+constexpr char kNextShard[] = "{next}";
 
 constexpr char kExamples[] = R"(Examples:
   yangtuo-worker --model models/poem-alpaca
@@ -27,7 +31,14 @@ constexpr char kExamples[] = R"(Examples:
   Two workers with half of the layers each; the second one starts first or last, as you like:
   yangtuo-worker --model models/poem-alpaca --shard=1/2 --listen 127.0.0.1:0 \
                  --admin-listen 127.0.0.1:0 --shard-listen 127.0.0.1:50060
-  yangtuo-worker --model models/poem-alpaca --shard=0/2 --next 127.0.0.1:50060)";
+  yangtuo-worker --model models/poem-alpaca --shard=0/2 --next 127.0.0.1:50060
+
+  One template for all three workers of a group, which machines "alpaca-0" to "alpaca-2" run:
+  yangtuo-worker --model models/alpaca-7b --shard=$INDEX/3 --next 'alpaca-{next}:50060' \
+                 --shard-listen 0.0.0.0:50060)";
+
+// Whether --next names all followers of a group at once.
+bool IsTemplate(const std::string& next) { return absl::StrContains(next, kNextShard); }
 
 // Two numbers with `separator` between them.
 std::optional<std::pair<std::int32_t, std::int32_t>> ParsePair(const std::string& text,
@@ -96,7 +107,9 @@ void AddShardFlags(CLI::App& app, WorkerOptions& options) {
       ->type_name("i/n")
       ->excludes(layers)
       ->group(kShards);
-  app.add_option("--next", options.next, "Shard address of the worker with the following layers")
+  app.add_option("--next", options.next,
+                 "Shard address of the worker with the following layers; {next} in it stands for "
+                 "that shard's number, and the last shard ignores such an address")
       ->type_name("HOST:PORT")
       ->group(kShards);
   app.add_option("--shard-listen", options.shard_listen,
@@ -175,6 +188,9 @@ absl::Status CheckWorkerOptions(const WorkerOptions& options) {
                           options.shard, shard->first + 1));
     }
   }
+  if (IsTemplate(options.next) && options.shard.empty()) {
+    return BadFlag("next", options.next, "--shard beside {next}: it numbers the shards");
+  }
   return ParseListenAddress(options.shard_listen).status();
 }
 
@@ -196,7 +212,7 @@ absl::StatusOr<ShardPlace> ResolvePlace(const WorkerOptions& options, std::int32
     place.shards = place.index + (layers.second == num_layers ? 1 : 2);
   }
   const bool last = place.layers.last == num_layers;
-  if (last && !options.next.empty()) {
+  if (last && !options.next.empty() && !IsTemplate(options.next)) {
     return absl::InvalidArgumentError(
         absl::StrFormat("--next %s: layers %d:%d end the model, so no worker follows", options.next,
                         place.layers.first, place.layers.last));
@@ -207,6 +223,15 @@ absl::StatusOr<ShardPlace> ResolvePlace(const WorkerOptions& options, std::int32
         place.layers.first, place.layers.last));
   }
   return place;
+}
+
+std::string NextAddress(const WorkerOptions& options, const ShardPlace& place) {
+  if (!IsTemplate(options.next)) {
+    return options.next;
+  }
+  return place.index + 1 == place.shards
+             ? ""
+             : absl::StrReplaceAll(options.next, {{kNextShard, absl::StrCat(place.index + 1)}});
 }
 
 }  // namespace yangtuo

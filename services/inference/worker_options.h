@@ -42,4 +42,9 @@ struct ShardPlace {
 // much.
 absl::StatusOr<ShardPlace> ResolvePlace(const WorkerOptions& options, std::int32_t num_layers);
 
+// Where the worker with the following layers listens; "" when none follows. "{next}" in --next
+// stands for the number of the following shard, so that all workers of a group can be started with
+// one template: the last one, too, which then has nobody to connect to.
+std::string NextAddress(const WorkerOptions& options, const ShardPlace& place);
+
 }  // namespace yangtuo

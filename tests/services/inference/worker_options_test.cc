@@ -1,7 +1,9 @@
 #include "services/inference/worker_options.h"
 
 #include <string>
+#include <vector>
 
+#include "absl/strings/str_format.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/testing/temp_dir.h"
@@ -34,6 +36,9 @@ TEST(WorkerOptionsTest, NamesTheFlagThatIsWrong) {
   }
   options.shard = "0/2";
   EXPECT_THAT(Refusal(options), HasSubstr("needs --next"));
+  options.shard.clear();
+  options.next = "group-{next}:50060";
+  EXPECT_THAT(Refusal(options), HasSubstr("--next group-{next}:50060"));
 }
 
 TEST(ResolvePlaceTest, AWholeModelLeadsItself) {
@@ -77,6 +82,25 @@ TEST(ResolvePlaceTest, RefusesPartsThatDoNotFitTheModelOrTheChain) {
   options.layers.clear();
   options.shard = "0/6";
   EXPECT_FALSE(ResolvePlace(options, 5).ok());
+}
+
+TEST(NextAddressTest, OneTemplateFitsEveryShardOfAGroup) {
+  WorkerOptions options;
+  options.next = "group-{next}.shards:50060";
+  const std::vector<std::string> expected = {"group-1.shards:50060", "group-2.shards:50060", ""};
+  for (int index = 0; index < 3; ++index) {
+    options.shard = absl::StrFormat("%d/3", index);
+    const absl::StatusOr<ShardPlace> place = ResolvePlace(options, 5);
+    ASSERT_TRUE(place.ok()) << place.status();
+    EXPECT_EQ(NextAddress(options, *place), expected[static_cast<std::size_t>(index)]);
+  }
+}
+
+TEST(NextAddressTest, AnAddressWithoutTheNumberStaysAsItIs) {
+  WorkerOptions options;
+  EXPECT_EQ(NextAddress(options, {}), "");
+  options.next = "10.0.0.7:50060";
+  EXPECT_EQ(NextAddress(options, {.layers = {}, .index = 0, .shards = 2}), "10.0.0.7:50060");
 }
 
 }  // namespace
