@@ -9,7 +9,7 @@ build=(g++ cmake ninja-build ccache mold pkg-config
   libsentencepiece-dev libdnnl-dev prometheus-cpp-dev libgtest-dev libgmock-dev libbenchmark-dev
   libboost1.81-dev nlohmann-json3-dev libcli11-dev libspdlog-dev libssl-dev python3)
 test=(clang clang-format libclang-rt-14-dev libomp-dev python3-grpcio python3-protobuf python3-numpy python3-torch openssl
-  nodejs npm git procps iproute2)
+  nodejs npm git procps iproute2 kubernetes-client python3-yaml prometheus)
 
 case "${1:-}" in
   build) wanted=("${build[@]}") ;;
@@ -17,10 +17,15 @@ case "${1:-}" in
   *) sed -n '2,4p' "$0"; exit 2 ;;
 esac
 
-# node may come from elsewhere: its package is wanted only when the command is missing.
+# node and kubectl may come from elsewhere: their packages are wanted only when the command is missing.
 if command -v node >/dev/null && command -v npm >/dev/null; then
   for i in "${!wanted[@]}"; do
     case "${wanted[$i]}" in nodejs | npm) unset "wanted[$i]" ;; esac
+  done
+fi
+if command -v kubectl >/dev/null; then
+  for i in "${!wanted[@]}"; do
+    case "${wanted[$i]}" in kubernetes-client) unset "wanted[$i]" ;; esac
   done
 fi
 

@@ -202,8 +202,8 @@ class Cluster:
         with self.channel() as channel:
             yield generation_pb2_grpc.GenerationServiceStub(channel)
 
-    def health(self, process, service):
-        with grpc.insecure_channel(process.address()) as channel:
+    def health(self, process, service, port="grpc"):
+        with grpc.insecure_channel(process.address(port)) as channel:
             request = health_pb2.HealthCheckRequest(service=service)
             return health_pb2_grpc.HealthStub(channel).Check(request, timeout=10).status
 

@@ -1,0 +1,349 @@
+"""k8s/: every overlay renders, every object is one that a cluster takes, and whatever it says about the
+programs (variables, ports, probes, health names, metrics) is true of the programs that were built."""
+
+import json
+import pathlib
+import re
+import subprocess
+import tempfile
+import unittest
+
+from manifests import K8S, OVERLAYS, all_containers, environment, of_kind, pod_templates, read_documents, render, selects
+from programs import BINARIES, POEM_ALPACA, PREFIXES, default_listen, flag_of, flags, node_folder, run
+
+# What the kubelet, clusters and controllers do beside the programs' own drain.
+CALLS_END = 2  # seconds that a worker gives to trailers after its drain
+FRONT, WORKERS = ("gateway", "tokenizer"), ("worker", "worker-group-0", "worker-group-1", "worker/leaderTemplate")
+
+
+def every_pod():
+    for overlay in OVERLAYS:
+        objects = render(overlay)
+        for name, template in pod_templates(objects):
+            yield f"{overlay}: {name}", template, objects
+
+
+def program_container(template):
+    containers = [c for c in template["spec"]["containers"] if c["command"][0] in PREFIXES]
+    assert len(containers) == 1, containers
+    return containers[0]
+
+
+def listens(container, values):
+    """{flag: port} of a container's addresses, as its variables say or by default."""
+    program = container["command"][0]
+    ports = {flag: port for flag, (_, port) in default_listen(program).items()}
+    for variable, value in values.items():
+        flag = flag_of(program, variable)
+        if flag in ports:
+            ports[flag] = int(value.rsplit(":", 1)[1])
+    return ports
+
+
+class RenderingTest(unittest.TestCase):
+    def test_every_overlay_renders_and_repeats_no_object(self):
+        self.assertGreaterEqual(len(OVERLAYS), 5)
+        for overlay in OVERLAYS:
+            names = [(o["apiVersion"].split("/")[0], o["kind"], o["metadata"]["name"]) for o in render(overlay)]
+            self.assertGreater(len(names), 15, overlay)
+            self.assertEqual(len(names), len(set(names)), f"{overlay}: {sorted(names)}")
+
+    def test_only_what_belongs_to_no_namespace_is_outside_of_ours(self):
+        for overlay in OVERLAYS:
+            for o in render(overlay):
+                clusterwide = o["kind"] in ("Namespace", "PriorityClass", "PersistentVolume")
+                self.assertEqual(o["metadata"].get("namespace"), None if clusterwide else "yangtuo",
+                                 f"{overlay}: {o['kind']} {o['metadata']['name']}")
+
+    def test_every_object_validates_against_its_schema(self):
+        objects = [o for overlay in OVERLAYS for o in render(overlay)]
+        folder = node_folder("kubernetes_schemas")
+        if folder is None:
+            self.skipTest("npm cannot install the schemas")
+
+        def problems(of):
+            result = run(["node", folder / "validate.mjs"], input=json.dumps(of), limit=120)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            return json.loads(result.stdout)
+
+        self.assertEqual(problems(objects), [])
+        # The validator finds what is wrong.
+        for change in (lambda o: o["spec"].update(replicas="two"),
+                       lambda o: o["spec"]["template"]["spec"]["containers"][0].update(readynessProbe={}),
+                       lambda o: o["spec"]["template"]["spec"]["containers"][0]["readinessProbe"].update(periodSecs=3),
+                       lambda o: o["spec"].pop("selector")):
+            broken = json.loads(json.dumps(of_kind(objects, "Deployment")[0]))
+            change(broken)
+            self.assertEqual(len(problems([broken])), 1, broken)
+        groups = json.loads(json.dumps(of_kind(objects, "LeaderWorkerSet")[0]))
+        groups["spec"]["leaderWorkerTemplate"]["restartPolicy"] = "Always"
+        groups["spec"]["leaderWorkerTemplate"]["workerTemplate"]["spec"]["containers"][0]["ports"][0]["containerPort"] = "x"
+        self.assertEqual(len(problems([groups])), 2, problems([groups]))
+
+
+class SafetyTest(unittest.TestCase):
+    def test_every_pod_is_restricted_and_has_no_token(self):
+        for name, template, _ in every_pod():
+            spec = template["spec"]
+            with self.subTest(name):
+                self.assertIs(spec["automountServiceAccountToken"], False)
+                self.assertIs(spec["enableServiceLinks"], False)
+                self.assertTrue(spec["securityContext"]["runAsNonRoot"])
+                self.assertEqual(spec["securityContext"]["seccompProfile"]["type"], "RuntimeDefault")
+                for container in all_containers(template):
+                    context = container["securityContext"]
+                    self.assertIs(context["allowPrivilegeEscalation"], False)
+                    self.assertIs(context["readOnlyRootFilesystem"], True)
+                    self.assertEqual(context["capabilities"], {"drop": ["ALL"]})
+                    for mount in container.get("volumeMounts", []):
+                        self.assertTrue(mount["readOnly"], mount)
+                for volume in spec.get("volumes", []):
+                    self.assertNotIn("hostPath", volume)
+                for key in ("hostNetwork", "hostPID", "hostIPC"):
+                    self.assertNotIn(key, spec)
+
+    def test_a_drain_ends_before_the_pod_is_killed(self):
+        for name, template, objects in every_pod():
+            container = program_container(template)
+            prefix = PREFIXES[container["command"][0]]
+            drain = float(environment(container, template, objects)[f"{prefix}DRAIN_SECONDS"])
+            before = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+            grace = template["spec"]["terminationGracePeriodSeconds"]
+            self.assertGreaterEqual(before, 5, name)
+            self.assertGreaterEqual(grace, before + drain + 3 * CALLS_END, name)
+
+    def test_every_stream_of_a_gateway_ends_within_the_drains_of_gateway_and_worker(self):
+        for overlay in OVERLAYS:
+            drains, longest = {}, None
+            for name, template in pod_templates(render(overlay)):
+                container = program_container(template)
+                values = environment(container, template, render(overlay))
+                drains[name] = float(values[PREFIXES[container["command"][0]] + "DRAIN_SECONDS"])
+                longest = float(values.get("YANGTUO_GATEWAY_DEFAULT_DEADLINE", longest or 0))
+            self.assertGreater(longest, 0, overlay)
+            for name, drain in drains.items():
+                if name != "tokenizer":
+                    self.assertGreaterEqual(drain, longest, f"{overlay}: {name}")
+
+    def test_shards_outlast_their_leader(self):
+        templates = dict(pod_templates(render("sharded")))
+        sleep = {role: program_container(templates[f"worker/{role}"])["lifecycle"]["preStop"]["sleep"]["seconds"]
+                 for role in ("leaderTemplate", "workerTemplate")}
+        self.assertGreater(sleep["workerTemplate"], sleep["leaderTemplate"])
+
+    def test_workers_own_whole_cores(self):
+        for name, template, _ in every_pod():
+            if template["metadata"]["labels"]["app.kubernetes.io/component"] != "worker":
+                continue
+            for container in all_containers(template):
+                resources = container["resources"]
+                self.assertEqual(resources["requests"], resources["limits"], name)
+                self.assertRegex(resources["requests"]["cpu"], r"^[1-9][0-9]*$", name)
+
+    def test_everything_is_denied_that_is_not_allowed(self):
+        for overlay in OVERLAYS:
+            policies = {o["metadata"]["name"]: o["spec"] for o in of_kind(render(overlay), "NetworkPolicy")}
+            self.assertEqual(policies["default-deny"], {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]})
+            self.assertIn("dns", policies)
+
+    def test_every_set_of_pods_has_a_disruption_budget_that_lets_a_node_drain(self):
+        for overlay in OVERLAYS:
+            objects = render(overlay)
+            budgets = [o["spec"] for o in of_kind(objects, "PodDisruptionBudget")]
+            for name, template in pod_templates(objects):
+                matching = [b for b in budgets if selects(b["selector"]["matchLabels"], template)]
+                self.assertEqual(len(matching), 1, f"{overlay}: {name}")
+            for o in of_kind(objects, "Deployment"):
+                budget = next(b for b in budgets if selects(b["selector"]["matchLabels"], o["spec"]["template"]))
+                self.assertTrue("maxUnavailable" in budget or budget["minAvailable"] < o["spec"]["replicas"],
+                                f"{overlay}: {o['metadata']['name']}")
+
+
+class ReferencesTest(unittest.TestCase):
+    def test_selectors_select_what_is_there(self):
+        for overlay in OVERLAYS:
+            objects = render(overlay)
+            templates = [t for _, t in pod_templates(objects)]
+
+            def some(selector, what):
+                found = [t for t in templates if selects({k: v for k, v in selector.items()
+                                                          if not k.endswith("pod-index")}, t)]
+                self.assertTrue(found, f"{overlay}: {what} selects nothing: {selector}")
+                return found
+
+            for o in of_kind(objects, "Deployment", "StatefulSet"):
+                self.assertTrue(selects(o["spec"]["selector"]["matchLabels"], o["spec"]["template"]), overlay)
+            for o in of_kind(objects, "Service"):
+                for template in some(o["spec"]["selector"], f"Service {o['metadata']['name']}"):
+                    for port in o["spec"]["ports"]:
+                        names = {p["name"]: p["containerPort"] for p in program_container(template)["ports"]}
+                        if o["metadata"]["name"] != "shards" or port["targetPort"] in names:
+                            self.assertEqual(names[port["targetPort"]], port["port"], f"{overlay}: {o['metadata']['name']}")
+            for o in of_kind(objects, "NetworkPolicy"):
+                spec = o["spec"]
+                some(spec["podSelector"].get("matchLabels", {}), f"NetworkPolicy {o['metadata']['name']}")
+                peers = [p for rule in spec.get("ingress", []) for p in rule["from"]]
+                peers += [p for rule in spec.get("egress", []) for p in rule["to"]]
+                for peer in peers:
+                    if "podSelector" in peer:
+                        some(peer["podSelector"]["matchLabels"], f"a peer of NetworkPolicy {o['metadata']['name']}")
+            for o in of_kind(objects, "PodMonitor"):
+                some(o["spec"]["selector"]["matchLabels"], "PodMonitor")
+
+    def test_policies_open_the_ports_that_the_pods_listen_on(self):
+        """Every port but the admin one is reachable by whom it is for, and no policy names any other port."""
+        for overlay in OVERLAYS:
+            objects = render(overlay)
+            opened = {}
+            for o in of_kind(objects, "NetworkPolicy"):
+                for rule in o["spec"].get("ingress", []):
+                    for port in rule["ports"]:
+                        opened.setdefault(port["port"], []).append(o["spec"]["podSelector"].get("matchLabels", {}))
+            listening = set()
+            for name, template in pod_templates(objects):
+                for port in program_container(template)["ports"]:
+                    listening.add(port["containerPort"])
+                    self.assertTrue(any(selects(s, template) for s in opened.get(port["containerPort"], [])),
+                                    f"{overlay}: nobody may reach {name} on {port}")
+            self.assertLessEqual(set(opened), listening | {50060}, overlay)
+
+    def test_what_pods_refer_to_exists(self):
+        for overlay in OVERLAYS:
+            objects = render(overlay)
+
+            def names(kind):
+                return {o["metadata"]["name"] for o in of_kind(objects, kind)}
+
+            services = names("Service")
+            for name, template in pod_templates(objects):
+                spec = template["spec"]
+                self.assertIn(spec["serviceAccountName"], names("ServiceAccount"), f"{overlay}: {name}")
+                self.assertIn(spec["priorityClassName"], names("PriorityClass"), f"{overlay}: {name}")
+                volumes = {v["name"]: v for v in spec.get("volumes", [])}
+                for container in all_containers(template):
+                    self.assertLessEqual({m["name"] for m in container.get("volumeMounts", [])}, set(volumes))
+                for volume in volumes.values():
+                    if "persistentVolumeClaim" in volume:
+                        self.assertIn(volume["persistentVolumeClaim"]["claimName"], names("PersistentVolumeClaim"))
+                    elif "secret" in volume:
+                        self.assertIn(volume["secret"]["secretName"], (K8S / "README.md").read_text())
+                for value in environment(program_container(template), template, objects).values():
+                    for host in re.findall(r"dns:///([a-z-]+):", value):
+                        self.assertIn(host, services, f"{overlay}: {name}")
+            for o in of_kind(objects, "StatefulSet"):
+                self.assertIn(o["spec"]["serviceName"], services, overlay)
+            targets = [o["spec"]["scaleTargetRef"] for o in of_kind(objects, "HorizontalPodAutoscaler", "ScaledObject")]
+            kinds = {(o["apiVersion"], o["kind"], o["metadata"]["name"]) for o in objects}
+            for target in targets:
+                self.assertIn((target["apiVersion"], target["kind"], target["name"]), kinds, overlay)
+            self.assertEqual(len(targets), len({t["name"] for t in targets}), f"{overlay}: two autoscalers, one target")
+
+
+class ProgramsTest(unittest.TestCase):
+    def test_every_variable_is_a_flag_and_every_value_is_taken(self):
+        """Each container's variables through --check-config of its program, on this machine's files."""
+        with tempfile.TemporaryDirectory() as folder:
+            tls = pathlib.Path(folder)
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", tls / "tls.key", "-out",
+                            tls / "tls.crt", "-days", "1", "-subj", "/CN=workers"], check=True, capture_output=True)
+            (tls / "ca.crt").write_bytes((tls / "tls.crt").read_bytes())
+            checked = 0
+            for name, template, objects in every_pod():
+                container = program_container(template)
+                program = container["command"][0]
+                values = environment(container, template, objects)
+                for variable, value in values.items():
+                    self.assertNotIn("$(", value, f"{name}: {variable} refers to what is not set before it")
+                    if variable.startswith("YANGTUO_"):
+                        self.assertIn(flag_of(program, variable), flags(program), f"{name}: {variable}")
+                    values[variable] = re.sub(r"/models/[\w.-]+", str(POEM_ALPACA), value).replace("/etc/yangtuo/tls", str(tls))
+                result = run([BINARIES / program, *container["command"][1:], *container.get("args", []), "--check-config"],
+                             environment={**values, "PATH": "/usr/bin"})
+                self.assertEqual(result.returncode, 0, f"{name}: {result.stdout}{result.stderr}")
+                checked += 1
+            self.assertGreater(checked, 12)
+
+    def test_ports_are_the_programs_own_and_open_to_the_pod_network(self):
+        for name, template, objects in every_pod():
+            container = program_container(template)
+            program = container["command"][0]
+            values = environment(container, template, objects)
+            ports = listens(container, values)
+            self.assertEqual(ports, {flag: port for flag, (_, port) in default_listen(program).items()},
+                             f"{name}: the documented ports")
+            declared = {p["containerPort"] for p in container["ports"]}
+            for flag, port in ports.items():
+                variable = PREFIXES[program] + flag.upper().replace("-", "_")
+                if port in declared:
+                    self.assertRegex(values.get(variable, ""), r"^0\.0\.0\.0:", f"{name}: {variable} is loopback only")
+                else:
+                    self.assertNotIn(variable, values, f"{name}: {variable} is no port of the pod")
+            self.assertLessEqual(declared, set(ports.values()), name)
+
+    def test_shards_of_a_group_find_each_other(self):
+        objects = render("sharded")
+        templates = dict(pod_templates(objects))
+        for role, index in (("leaderTemplate", 0), ("workerTemplate", 1)):
+            template = templates[f"worker/{role}"]
+            values = environment(program_container(template), template, objects)
+            self.assertEqual(values["YANGTUO_WORKER_SHARD"], f"{index}/2")
+            # LeaderWorkerSet names pods NAME-GROUP and NAME-GROUP-WORKER, in a headless service NAME.
+            self.assertEqual(values["YANGTUO_WORKER_NEXT"], "worker-0-{next}.worker:50060")
+        objects = render("sharded-statefulset")
+        for o in of_kind(objects, "StatefulSet"):
+            values = environment(program_container(o["spec"]["template"]), o["spec"]["template"], objects)
+            self.assertEqual(values["YANGTUO_WORKER_SHARD"], f"0/{o['spec']['replicas']}")
+            self.assertEqual(values["YANGTUO_WORKER_NEXT"], f"{o['metadata']['name']}-{{next}}.{o['spec']['serviceName']}:50060")
+
+    def test_probes_ask_what_the_programs_answer(self):
+        """On a running cluster: every path is 200 and every health name is SERVING."""
+        from cluster import Cluster, health_pb2
+        paths, names = {}, {}
+        for name, template, objects in every_pod():
+            container = program_container(template)
+            component = template["metadata"]["labels"]["app.kubernetes.io/component"]
+            ports = {p["name"]: p["containerPort"] for p in container["ports"]}
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                kind = container[probe]
+                if "httpGet" in kind:
+                    self.assertEqual(kind["httpGet"]["port"], "admin", name)
+                    paths.setdefault(component, set()).add(kind["httpGet"]["path"])
+                else:
+                    self.assertIn(kind["grpc"]["port"], ports.values(), name)
+                    port = "shard" if kind["grpc"]["port"] == ports.get("shard") else "grpc"
+                    names.setdefault(component, set()).add((port, kind["grpc"]["service"]))
+        self.assertEqual({c: p for c, p in paths.items() if "/livez" not in p}, {})
+        with Cluster(shards=2) as cluster:
+            processes = {"gateway": [cluster.gateway], "tokenizer": [cluster.tokenizer], "worker": cluster.workers[0]}
+            for component, asked in paths.items():
+                for process in processes[component]:
+                    for path in asked:
+                        self.assertEqual(process.http(path)[0], 200, f"{component} {path}")
+            for component, asked in names.items():
+                for port, service in asked:
+                    role = -1 if "Shard" in service else 0
+                    process = processes[component][role]
+                    self.assertEqual(cluster.health(process, service, port), health_pb2.HealthCheckResponse.SERVING,
+                                     f"{component} {service}")
+
+    def test_autoscalers_read_metrics_that_workers_have(self):
+        from cluster import Cluster
+        rules = read_documents(K8S / "scaling" / "hpa" / "prometheus-adapter-rules.yaml")[0]["rules"]
+        made = {rule["name"]["as"] for rule in rules}
+        queries = [rule["seriesQuery"] for rule in rules] + [rule["metricsQuery"] for rule in rules]
+        asked = set()
+        for overlay in OVERLAYS:
+            for o in of_kind(render(overlay), "HorizontalPodAutoscaler"):
+                asked |= {m["pods"]["metric"]["name"] for m in o["spec"]["metrics"] if m["type"] == "Pods"}
+            for o in of_kind(render(overlay), "ScaledObject"):
+                queries += [t["metadata"]["query"] for t in o["spec"]["triggers"]]
+        self.assertEqual(asked, made)
+        names = set(re.findall(r"\b(yangtuo_\w+)\{", " ".join(queries)))
+        self.assertEqual(names, {"yangtuo_requests_waiting", "yangtuo_kv_cache_usage_ratio"})
+        with Cluster() as cluster:
+            for name in names:
+                self.assertEqual(cluster.leaders()[0].metric(name), 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
