@@ -46,8 +46,10 @@ absl::StatusOr<Checkpoint> OpenCheckpoint(const std::filesystem::path& path);
 
 // `base` with adapters applied in order, computed as its rows are read: what merge-lora writes and
 // what a worker loads of an unmerged pair. Refuses pairs that do not belong together
-// (FAILED_PRECONDITION, naming the right pairing).
+// (FAILED_PRECONDITION, naming the right pairing). After each adapter every value is rounded once
+// to `rounding`, a plain type; all tensors have it then (lora_sums.h has the rule).
 absl::StatusOr<Checkpoint> WithAdapters(Checkpoint base,
-                                        std::span<const std::filesystem::path> adapters);
+                                        std::span<const std::filesystem::path> adapters,
+                                        DType rounding = DType::kF16);
 
 }  // namespace yangtuo
