@@ -9,23 +9,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "inference_core/tensor/dtype.h"
+#include "inference_core/tensor/tensor_spec.h"
 
 namespace yangtuo {
-
-// One tensor of a model, whatever container it lies in.
-struct TensorSpec {
-  std::string name;  // Hugging Face's: "model.layers.0.self_attn.q_proj.weight"
-  DType dtype = DType::kF32;
-  std::vector<std::int64_t> shape;  // outermost first: [out, in], or [n] for a norm
-
-  // A vector is one row.
-  [[nodiscard]] std::int64_t rows() const { return shape.size() < 2 ? 1 : shape[0]; }
-  [[nodiscard]] std::int64_t cols() const { return shape.empty() ? 1 : shape.back(); }
-  [[nodiscard]] std::int64_t row_bytes() const { return RowBytes(dtype, cols()); }
-  [[nodiscard]] std::int64_t bytes() const { return rows() * row_bytes(); }
-  friend bool operator==(const TensorSpec&, const TensorSpec&) = default;
-};
 
 // The tensors of a model with Hugging Face's names and row order (rotary halves apart, not
 // interleaved), read a few rows at a time. Immutable; ReadRows from any thread.
