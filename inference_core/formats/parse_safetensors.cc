@@ -65,7 +65,7 @@ class HeaderReader {
   HeaderReader(std::span<const std::byte> bytes, const std::filesystem::path& file)
       : bytes_(bytes), file_(file) {}
 
-  absl::StatusOr<std::map<std::string, StoredTensor>> Read();
+  absl::StatusOr<SafetensorsContents> Read();
 
  private:
   [[nodiscard]] absl::Status Fault(const std::string& what) const {
@@ -78,7 +78,8 @@ class HeaderReader {
   }
 
   absl::StatusOr<std::string_view> HeaderText();
-  [[nodiscard]] absl::Status CheckMetadata(const json& metadata) const;
+  [[nodiscard]] absl::Status ReadMetadata(const json& metadata,
+                                          std::map<std::string, std::string>& texts) const;
   [[nodiscard]] absl::StatusOr<StoredTensor> ReadTensor(const std::string& name, const json& entry);
   [[nodiscard]] absl::StatusOr<std::vector<std::int64_t>> ReadShape(const std::string& name,
                                                                     const json& entry) const;
@@ -114,13 +115,19 @@ absl::StatusOr<std::string_view> HeaderReader::HeaderText() {
   return text;
 }
 
-absl::Status HeaderReader::CheckMetadata(const json& metadata) const {
-  const bool texts =
+absl::Status HeaderReader::ReadMetadata(const json& metadata,
+                                        std::map<std::string, std::string>& texts) const {
+  const bool valid =
       metadata.is_object() && std::all_of(metadata.begin(), metadata.end(),
                                           [](const json& value) { return value.is_string(); });
-  return texts ? absl::OkStatus()
-               : Fault(absl::StrFormat("__metadata__: expected an object of strings, found %s",
-                                       Shown(metadata)));
+  if (!valid) {
+    return Fault(
+        absl::StrFormat("__metadata__: expected an object of strings, found %s", Shown(metadata)));
+  }
+  for (const auto& item : metadata.items()) {
+    texts.emplace(item.key(), item.value().get<std::string>());
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<std::int64_t>> HeaderReader::ReadShape(const std::string& name,
@@ -242,30 +249,37 @@ absl::Status HeaderReader::CheckCover() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::map<std::string, StoredTensor>> HeaderReader::Read() {
+absl::StatusOr<SafetensorsContents> HeaderReader::Read() {
   YANGTUO_ASSIGN_OR_RETURN(const std::string_view text, HeaderText());
   const absl::StatusOr<json> header = ParseStrictJson(text);
   if (!header.ok()) {
     return Fault(absl::StrFormat("header at offset 8: %s", std::string(header.status().message())));
   }
-  std::map<std::string, StoredTensor> tensors;
+  SafetensorsContents contents;
+  contents.header = bytes_.first(kLengthBytes + text.size());
   for (const auto& item : header->items()) {
     if (item.key() == "__metadata__") {
-      YANGTUO_RETURN_IF_ERROR(CheckMetadata(item.value()));
+      YANGTUO_RETURN_IF_ERROR(ReadMetadata(item.value(), contents.metadata));
       continue;
     }
     YANGTUO_ASSIGN_OR_RETURN(StoredTensor tensor, ReadTensor(item.key(), item.value()));
-    tensors.emplace(item.key(), std::move(tensor));
+    contents.tensors.emplace(item.key(), std::move(tensor));
   }
   YANGTUO_RETURN_IF_ERROR(CheckCover());
-  return tensors;
+  return contents;
 }
 
 }  // namespace
 
+absl::StatusOr<SafetensorsContents> ReadSafetensors(std::span<const std::byte> bytes,
+                                                    const std::filesystem::path& file) {
+  return HeaderReader(bytes, file).Read();
+}
+
 absl::StatusOr<std::map<std::string, StoredTensor>> ParseSafetensors(
     std::span<const std::byte> bytes, const std::filesystem::path& file) {
-  return HeaderReader(bytes, file).Read();
+  YANGTUO_ASSIGN_OR_RETURN(SafetensorsContents contents, ReadSafetensors(bytes, file));
+  return std::move(contents.tensors);
 }
 
 }  // namespace yangtuo

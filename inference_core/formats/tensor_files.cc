@@ -1,8 +1,7 @@
-#include "inference_core/formats/safetensors.h"
+#include "inference_core/formats/tensor_files.h"
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <list>
 #include <nlohmann/json.hpp>
 #include <system_error>
@@ -10,10 +9,13 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
+#include "inference_core/base/mapped_file.h"
 #include "inference_core/base/sha256.h"
 #include "inference_core/base/status_macros.h"
 #include "inference_core/formats/nearest_name.h"
+#include "inference_core/formats/safetensors.h"
 #include "inference_core/formats/strict_json.h"
+#include "inference_core/formats/torch_checkpoint.h"
 
 namespace yangtuo {
 namespace {
@@ -21,13 +23,29 @@ namespace {
 using nlohmann::json;
 namespace fs = std::filesystem;
 
-constexpr std::string_view kSingleName = "model.safetensors";
-constexpr std::string_view kIndexName = "model.safetensors.index.json";
 constexpr std::size_t kLargestIndex = std::size_t{64} << 20;
+
+// How a folder spells the files of one kind.
+struct Layout {
+  std::string_view single;
+  std::string_view index;
+  std::string_view prefix;  // of other files that count
+  std::string_view suffix;
+};
+
+constexpr Layout kSafetensors = {.single = "model.safetensors",
+                                 .index = "model.safetensors.index.json",
+                                 .prefix = "",
+                                 .suffix = ".safetensors"};
+constexpr Layout kTorch = {.single = "pytorch_model.bin",
+                           .index = "pytorch_model.bin.index.json",
+                           .prefix = "pytorch_model",
+                           .suffix = ".bin"};
 
 struct ModelFile {
   fs::path path;
   MappedFile mapping;
+  std::span<const std::byte> header;
 };
 
 // Tensor name to the name of the file that holds it.
@@ -67,15 +85,32 @@ absl::StatusOr<WeightMap> ReadIndex(const fs::path& index) {
   return weight_map;
 }
 
-// All *.safetensors of a folder but adapters, in the order of their names.
-absl::StatusOr<std::vector<fs::path>> ListFiles(const fs::path& folder) {
+bool Exists(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
+// By its first bytes: "PK" of a zip archive, or 0x80 of the pickle that older ones are. Read as the
+// length of a safetensors header, which has '{' behind its 8 bytes, both are rare, so a file that
+// can be one is taken for it.
+bool IsTorch(std::span<const std::byte> bytes, const fs::path& path) {
+  if (bytes.size() > 8 && bytes[8] == std::byte{'{'}) {
+    return false;
+  }
+  const bool marked =
+      bytes.size() >= 2 && ((bytes[0] == std::byte{'P'} && bytes[1] == std::byte{'K'}) ||
+                            (bytes[0] == std::byte{0x80} && bytes[1] <= std::byte{5}));
+  return marked || path.extension() != ".safetensors";
+}
+
+// All files of a folder that `layout` lets count, in the order of their names.
+absl::StatusOr<std::vector<fs::path>> ListFiles(const fs::path& folder, const Layout& layout) {
   std::vector<fs::path> files;
-  bool has_pytorch = false;
   std::error_code error;
   for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
     const std::string name = it->path().filename().string();
-    has_pytorch = has_pytorch || (name.starts_with("pytorch_model") && name.ends_with(".bin"));
-    if (name.ends_with(".safetensors") && !name.starts_with("adapter_")) {
+    if (name.starts_with(layout.prefix) && name.ends_with(layout.suffix) &&
+        !name.starts_with("adapter_") && !name.starts_with(".")) {
       files.push_back(it->path());
     }
   }
@@ -85,18 +120,12 @@ absl::StatusOr<std::vector<fs::path>> ListFiles(const fs::path& folder) {
   }
   if (files.empty()) {
     return absl::NotFoundError(absl::StrFormat(
-        "%s: expected %s, %s or other *.safetensors, found none%s", folder.string(), kSingleName,
-        kIndexName,
-        has_pytorch ? "; convert its pytorch_model*.bin to safetensors first"
-                    : "; give the folder that holds a model's config.json and weights"));
+        "%s: expected %s, %s or other %s*%s, found none; give the folder that holds a model's "
+        "config.json and weights",
+        folder.string(), layout.single, layout.index, layout.prefix, layout.suffix));
   }
   std::sort(files.begin(), files.end());
   return files;
-}
-
-bool Exists(const fs::path& path) {
-  std::error_code ignored;
-  return fs::exists(path, ignored);
 }
 
 }  // namespace
@@ -104,12 +133,24 @@ bool Exists(const fs::path& path) {
 struct TensorFiles::State {
   std::list<ModelFile> files;  // tensors point at the paths: a list never moves them
   std::map<std::string, StoredTensor> tensors;
+  std::map<std::string, std::string> metadata;
 
   // Maps a file and lists its tensors.
   absl::StatusOr<std::map<std::string, StoredTensor>> AddFile(const fs::path& path) {
     YANGTUO_ASSIGN_OR_RETURN(MappedFile mapping, MappedFile::Open(path));
-    files.push_back({.path = path, .mapping = std::move(mapping)});
-    return ParseSafetensors(files.back().mapping.bytes(), files.back().path);
+    files.push_back({.path = path, .mapping = std::move(mapping), .header = {}});
+    ModelFile& file = files.back();
+    if (IsTorch(file.mapping.bytes(), path)) {
+      YANGTUO_ASSIGN_OR_RETURN(TorchContents contents,
+                               ParseTorchCheckpoint(file.mapping.bytes(), file.path));
+      file.header = contents.header;
+      return std::move(contents.tensors);
+    }
+    YANGTUO_ASSIGN_OR_RETURN(SafetensorsContents contents,
+                             ReadSafetensors(file.mapping.bytes(), file.path));
+    file.header = contents.header;
+    metadata.merge(contents.metadata);
+    return std::move(contents.tensors);
   }
 
   absl::Status AddAll(const std::vector<fs::path>& paths) {
@@ -149,20 +190,36 @@ struct TensorFiles::State {
     }
     return absl::OkStatus();
   }
+
+  absl::Status AddFolder(const fs::path& folder, const Layout& layout) {
+    if (Exists(folder / layout.single)) {
+      return AddAll({folder / layout.single});
+    }
+    if (Exists(folder / layout.index)) {
+      return AddIndexed(folder / layout.index);
+    }
+    YANGTUO_ASSIGN_OR_RETURN(const std::vector<fs::path> paths, ListFiles(folder, layout));
+    return AddAll(paths);
+  }
 };
 
 TensorFiles::TensorFiles(std::shared_ptr<const State> state) : state_(std::move(state)) {}
 
 absl::StatusOr<TensorFiles> TensorFiles::Open(const fs::path& folder) {
   const auto state = std::make_shared<State>();
-  if (Exists(folder / kSingleName)) {
-    YANGTUO_RETURN_IF_ERROR(state->AddAll({folder / kSingleName}));
-  } else if (Exists(folder / kIndexName)) {
-    YANGTUO_RETURN_IF_ERROR(state->AddIndexed(folder / kIndexName));
-  } else {
-    YANGTUO_ASSIGN_OR_RETURN(const std::vector<fs::path> paths, ListFiles(folder));
-    YANGTUO_RETURN_IF_ERROR(state->AddAll(paths));
-  }
+  YANGTUO_RETURN_IF_ERROR(state->AddFolder(folder, kSafetensors));
+  return TensorFiles(state);
+}
+
+absl::StatusOr<TensorFiles> TensorFiles::OpenTorch(const fs::path& folder) {
+  const auto state = std::make_shared<State>();
+  YANGTUO_RETURN_IF_ERROR(state->AddFolder(folder, kTorch));
+  return TensorFiles(state);
+}
+
+absl::StatusOr<TensorFiles> TensorFiles::OpenFile(const fs::path& file) {
+  const auto state = std::make_shared<State>();
+  YANGTUO_RETURN_IF_ERROR(state->AddAll({file}));
   return TensorFiles(state);
 }
 
@@ -182,6 +239,11 @@ absl::StatusOr<StoredTensor> TensorFiles::Find(const std::string& name) const {
   return tensor;
 }
 
+const StoredTensor* TensorFiles::FindStored(const std::string& name) const {
+  const auto found = state_->tensors.find(name);
+  return found == state_->tensors.end() ? nullptr : &found->second;
+}
+
 bool TensorFiles::Has(const std::string& name) const { return state_->tensors.contains(name); }
 
 std::vector<std::string> TensorFiles::Names() const {
@@ -192,6 +254,16 @@ std::vector<std::string> TensorFiles::Names() const {
   }
   return names;
 }
+
+std::vector<fs::path> TensorFiles::Files() const {
+  std::vector<fs::path> paths;
+  for (const ModelFile& file : state_->files) {
+    paths.push_back(file.path);
+  }
+  return paths;
+}
+
+const std::map<std::string, std::string>& TensorFiles::metadata() const { return state_->metadata; }
 
 std::string TensorFiles::WeakDigest(std::string_view canonical_config) const {
   Sha256 digest;
@@ -207,11 +279,8 @@ std::string TensorFiles::WeakDigest(std::string_view canonical_config) const {
     by_name.emplace(file.path.filename().string(), &file);
   }
   for (const auto& [name, file] : by_name) {
-    const std::span<const std::byte> bytes = file->mapping.bytes();
-    std::uint64_t header = 0;
-    std::memcpy(&header, bytes.data(), sizeof(header));
-    const std::uint64_t size = bytes.size();
-    add(bytes.first(sizeof(header) + header));
+    const std::uint64_t size = file->mapping.bytes().size();
+    add(file->header);
     add(std::as_bytes(std::span(&size, 1)));
   }
   return digest.FinishHex();

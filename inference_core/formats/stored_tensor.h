@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "inference_core/tensor/dtype.h"
+
+namespace yangtuo {
+
+// Where one tensor lies in a file. Offsets were checked against the file's size.
+struct StoredTensor {
+  std::string name;
+  DType dtype = DType::kF32;
+  std::vector<std::int64_t> shape;  // outermost first
+  // Little endian; alignment not guaranteed. Row-major, unless there are `strides`.
+  std::span<const std::byte> data;
+  const std::filesystem::path* file = nullptr;  // for messages
+  // The file's name of an element type that DType does not have, e.g. "I8"; `dtype` means nothing
+  // then.
+  std::string unsupported_type = {};
+  // Only of a torch tensor that is not row-major, e.g. one saved transposed: element (i, j, ...)
+  // lies i * strides[0] + j * strides[1] + ... elements behind the first of `data`.
+  std::vector<std::int64_t> strides = {};
+
+  // Of a tensor whose type is supported. A vector is one row.
+  [[nodiscard]] std::int64_t rows() const { return shape.size() < 2 ? 1 : shape[0]; }
+  [[nodiscard]] std::int64_t elements() const;
+  [[nodiscard]] std::int64_t bytes_per_row() const;
+};
+
+// Rows [first, first + count) of a supported type in row-major order into `rows`, which has
+// count * bytes_per_row() bytes, whatever the strides.
+void CopyRows(const StoredTensor& tensor, std::int64_t first, std::int64_t count,
+              std::span<std::byte> rows);
+
+}  // namespace yangtuo
