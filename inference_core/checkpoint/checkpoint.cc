@@ -9,6 +9,7 @@
 #include "inference_core/base/mapped_file.h"
 #include "inference_core/base/status_macros.h"
 #include "inference_core/checkpoint/open_hf.h"
+#include "inference_core/checkpoint/open_meta.h"
 #include "inference_core/tokenizer/hf_tokenizer_files.h"
 
 namespace yangtuo {
@@ -21,6 +22,24 @@ constexpr std::size_t kLargestTokenizer = std::size_t{64} << 20;
 bool IsThere(const fs::path& path) {
   std::error_code unreadable;
   return fs::exists(path, unreadable);
+}
+
+// Safetensors count first: folders that have both keep the torch files for older programs.
+CheckpointFormat FormatOf(const fs::path& folder) {
+  bool torch = false;
+  bool meta = false;
+  std::error_code error;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    if (name.ends_with(".safetensors") && !name.starts_with("adapter_")) {
+      return CheckpointFormat::kSafetensors;
+    }
+    torch = torch || (name.starts_with("pytorch_model") && name.ends_with(".bin"));
+    meta = meta || (name.starts_with("consolidated.") && name.ends_with(".pth"));
+  }
+  return torch  ? CheckpointFormat::kTorchBin
+         : meta ? CheckpointFormat::kMeta
+                : CheckpointFormat::kSafetensors;
 }
 
 // tokenizer.model and what the JSON files beside it say of a chat template.
@@ -49,7 +68,10 @@ absl::StatusOr<Checkpoint> OpenFolder(const fs::path& folder) {
         "yangtuo merge-lora --base MODEL --lora %s --output PATH",
         folder.string(), folder.string()));
   }
-  YANGTUO_ASSIGN_OR_RETURN(Checkpoint checkpoint, OpenSafetensorsFolder(folder));
+  const CheckpointFormat format = FormatOf(folder);
+  YANGTUO_ASSIGN_OR_RETURN(Checkpoint checkpoint, format == CheckpointFormat::kMeta
+                                                      ? OpenMetaFolder(folder)
+                                                      : OpenHfFolder(folder, format));
   YANGTUO_RETURN_IF_ERROR(ReadTokenizer(folder, checkpoint));
   return checkpoint;
 }

@@ -12,7 +12,7 @@
 #include "inference_core/base/status_macros.h"
 #include "inference_core/checkpoint/llama_tensors.h"
 #include "inference_core/checkpoint/lora_sums.h"
-#include "inference_core/checkpoint/plain_rows.h"
+#include "inference_core/checkpoint/row_values.h"
 
 namespace yangtuo {
 namespace {
@@ -33,14 +33,16 @@ struct Recipe {
   std::vector<Step> steps;              // after it
 };
 
-std::span<const std::byte> RowOf(const StoredTensor& tensor, std::int64_t row) {
-  const auto bytes = static_cast<std::size_t>(RowBytes(tensor.dtype, tensor.shape.back()));
-  return tensor.data.subspan(static_cast<std::size_t>(row) * bytes, bytes);
+// Row `row` as floats.
+void ReadRow(const StoredTensor& tensor, std::int64_t row, std::span<float> values) {
+  std::vector<std::byte> stored(static_cast<std::size_t>(tensor.bytes_per_row()));
+  CopyRows(tensor, row, 1, stored);
+  WidenRow(tensor.dtype, stored, values);
 }
 
 std::vector<float> ReadFactorRow(const StoredTensor& factor, std::int64_t row) {
   std::vector<float> values(static_cast<std::size_t>(factor.shape.back()));
-  WidenPlainRow(factor.dtype, RowOf(factor, row), values);
+  ReadRow(factor, row, values);
   return values;
 }
 
@@ -133,7 +135,8 @@ class MergedSource final : public TensorSource {
       return {};
     }
     if (recipe.saved != nullptr) {
-      return recipe.saved->dtype == rounding_ ? recipe.saved->data : std::span<const std::byte>();
+      const bool as_stored = recipe.saved->dtype == rounding_ && recipe.saved->strides.empty();
+      return as_stored ? recipe.saved->data : std::span<const std::byte>();
     }
     const bool same = base_->tensors()[recipe.base_index].dtype == rounding_;
     return same ? base_->Mapped(recipe.base_index) : std::span<const std::byte>();
@@ -196,8 +199,8 @@ class MergedSource final : public TensorSource {
     const auto row_values = values.size() / static_cast<std::size_t>(rows.count);
     if (recipe.saved != nullptr) {
       for (std::int64_t i = 0; i < rows.count; ++i) {
-        WidenPlainRow(recipe.saved->dtype, RowOf(*recipe.saved, rows.first + i),
-                      values.subspan(static_cast<std::size_t>(i) * row_values, row_values));
+        ReadRow(*recipe.saved, rows.first + i,
+                values.subspan(static_cast<std::size_t>(i) * row_values, row_values));
       }
       return absl::OkStatus();
     }
@@ -206,8 +209,8 @@ class MergedSource final : public TensorSource {
     std::vector<std::byte> stored(static_cast<std::size_t>(rows.count) * row_bytes);
     YANGTUO_RETURN_IF_ERROR(base_->ReadRows(recipe.base_index, rows.first, rows.count, stored));
     for (std::size_t i = 0; i < static_cast<std::size_t>(rows.count); ++i) {
-      WidenPlainRow(spec.dtype, std::span(stored).subspan(i * row_bytes, row_bytes),
-                    values.subspan(i * row_values, row_values));
+      WidenRow(spec.dtype, std::span(stored).subspan(i * row_bytes, row_bytes),
+               values.subspan(i * row_values, row_values));
     }
     return absl::OkStatus();
   }
@@ -241,8 +244,9 @@ class MergedSource final : public TensorSource {
     const auto row_values = static_cast<std::size_t>(cols);
     const auto row_bytes = static_cast<std::size_t>(specs_[index].row_bytes());
     for (std::size_t i = 0; i < static_cast<std::size_t>(rows.count); ++i) {
-      NarrowPlainRow(rounding_, std::span(values).subspan(i * row_values, row_values),
-                     to.subspan(i * row_bytes, row_bytes));
+      YANGTUO_RETURN_IF_ERROR(NarrowRow(rounding_,
+                                        std::span(values).subspan(i * row_values, row_values), {},
+                                        to.subspan(i * row_bytes, row_bytes)));
     }
     return absl::OkStatus();
   }

@@ -10,7 +10,7 @@
 #include "inference_core/base/status_macros.h"
 #include "inference_core/checkpoint/llama_tensors.h"
 #include "inference_core/checkpoint/stored_tensors.h"
-#include "inference_core/formats/safetensors.h"
+#include "inference_core/formats/tensor_files.h"
 
 namespace yangtuo {
 namespace {
@@ -25,22 +25,21 @@ absl::StatusOr<StoredPlace> PlaceOf(const LlamaTensor& tensor, const TensorFiles
   }
   StoredPlace place{.spec = {.name = name, .dtype = stored.dtype, .shape = stored.shape},
                     .bands = {}};
-  place.bands.push_back(
-      {.rows = place.spec.rows(),
-       .parts = {{.bytes = stored.data,
-                  .row_bytes = place.spec.row_bytes(),
-                  .origin = absl::StrFormat("%s: tensor %s", stored.file->string(), name)}}});
+  place.bands.push_back({.rows = place.spec.rows(), .parts = {RowsOf(stored)}});
   return place;
 }
 
 }  // namespace
 
-absl::StatusOr<Checkpoint> OpenSafetensorsFolder(const std::filesystem::path& folder) {
+absl::StatusOr<Checkpoint> OpenHfFolder(const std::filesystem::path& folder,
+                                        CheckpointFormat format) {
   Checkpoint checkpoint;
   checkpoint.path = folder;
-  checkpoint.format = CheckpointFormat::kSafetensors;
+  checkpoint.format = format;
   YANGTUO_ASSIGN_OR_RETURN(checkpoint.config, ReadLlamaConfig(folder));
-  YANGTUO_ASSIGN_OR_RETURN(TensorFiles opened, TensorFiles::Open(folder));
+  YANGTUO_ASSIGN_OR_RETURN(TensorFiles opened, format == CheckpointFormat::kTorchBin
+                                                   ? TensorFiles::OpenTorch(folder)
+                                                   : TensorFiles::Open(folder));
   const auto files = std::make_shared<const TensorFiles>(std::move(opened));
   std::vector<StoredPlace> places;
   for (const LlamaTensor& tensor : ListLlamaTensors(checkpoint.config)) {

@@ -11,6 +11,7 @@
 #include "inference_core/base/mapped_file.h"
 #include "inference_core/base/sha256.h"
 #include "inference_core/base/status_macros.h"
+#include "inference_core/formats/tensor_files.h"
 #include "inference_core/tokenizer/hf_tokenizer_files.h"
 #include "inference_core/tokenizer/vocabulary.h"
 
@@ -20,25 +21,24 @@ namespace {
 namespace fs = std::filesystem;
 using Tensors = std::map<std::string, StoredTensor>;
 
-// A mapped file and its name, to which tensors point.
-struct AdapterFile {
-  fs::path path;
-  MappedFile mapping;
-};
-
 bool IsThere(const fs::path& path) {
   std::error_code unreadable;
   return fs::exists(path, unreadable);
 }
 
 absl::StatusOr<Tensors> ReadTensors(const fs::path& folder, PeftAdapter& adapter) {
-  const fs::path safetensors = folder / "adapter_model.safetensors";
-  if (IsThere(safetensors)) {
-    YANGTUO_ASSIGN_OR_RETURN(MappedFile mapping, MappedFile::Open(safetensors));
-    const auto file = std::make_shared<const AdapterFile>(
-        AdapterFile{.path = safetensors, .mapping = std::move(mapping)});
-    adapter.files = file;
-    return ParseSafetensors(file->mapping.bytes(), file->path);
+  for (const char* const name : {"adapter_model.safetensors", "adapter_model.bin"}) {
+    if (!IsThere(folder / name)) {
+      continue;
+    }
+    YANGTUO_ASSIGN_OR_RETURN(TensorFiles opened, TensorFiles::OpenFile(folder / name));
+    const auto files = std::make_shared<const TensorFiles>(std::move(opened));
+    adapter.files = files;
+    Tensors tensors;
+    for (const std::string& key : files->Names()) {
+      YANGTUO_ASSIGN_OR_RETURN(tensors[key], files->Find(key));
+    }
+    return tensors;
   }
   return absl::NotFoundError(absl::StrFormat(
       "%s: expected adapter_model.safetensors or adapter_model.bin beside adapter_config.json, "
@@ -89,15 +89,6 @@ AdapterKey ReadKey(std::string_view key) {
           .tensor = std::string(key) + ".weight"};
 }
 
-absl::Status CheckType(const std::string& key, const StoredTensor& tensor) {
-  if (!tensor.unsupported_type.empty()) {
-    return absl::UnimplementedError(
-        absl::StrFormat("%s: tensor %s: expected element type F32, F16 or BF16, found %s",
-                        tensor.file->string(), key, tensor.unsupported_type));
-  }
-  return absl::OkStatus();
-}
-
 absl::Status Twice(const std::string& key, const StoredTensor& tensor) {
   return absl::FailedPreconditionError(absl::StrFormat(
       "%s: tensor %s: the adapter has another tensor for the same module; merge one adapter a file",
@@ -106,7 +97,6 @@ absl::Status Twice(const std::string& key, const StoredTensor& tensor) {
 
 absl::Status AddTensors(const Tensors& tensors, PeftAdapter& adapter) {
   for (const auto& [key, tensor] : tensors) {
-    YANGTUO_RETURN_IF_ERROR(CheckType(key, tensor));
     const AdapterKey known = ReadKey(key);
     if (absl::StrContains(key, "rotary_emb.inv_freq")) {
       continue;  // a table, which every reader computes for itself

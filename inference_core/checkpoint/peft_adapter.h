@@ -10,7 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "inference_core/formats/hf_config.h"
-#include "inference_core/formats/safetensors.h"
+#include "inference_core/formats/stored_tensor.h"
 
 namespace yangtuo {
 

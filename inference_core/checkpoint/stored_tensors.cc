@@ -43,7 +43,8 @@ class StoredSource final : public TensorSource {
   [[nodiscard]] std::span<const std::byte> Mapped(std::size_t index) const override {
     const StoredPlace& place = places_[index];
     const bool in_order = place.interleaved_head_dim == 0 && place.bands.size() == 1 &&
-                          place.bands[0].parts.size() == 1;
+                          place.bands[0].parts.size() == 1 &&
+                          !place.bands[0].parts[0].strided.has_value();
     return in_order ? place.bands[0].parts[0].bytes : std::span<const std::byte>();
   }
 
@@ -78,7 +79,11 @@ class StoredSource final : public TensorSource {
     for (const StoredRows& part : place.bands[band].parts) {
       const auto size = static_cast<std::size_t>(part.row_bytes);
       assert(size <= to.size());
-      std::memcpy(to.data(), part.bytes.data() + static_cast<std::size_t>(row) * size, size);
+      if (part.strided.has_value()) {
+        CopyRows(*part.strided, row, 1, to.first(size));
+      } else {
+        std::memcpy(to.data(), part.bytes.data() + static_cast<std::size_t>(row) * size, size);
+      }
       to = to.subspan(size);
     }
     assert(to.empty());
@@ -90,6 +95,16 @@ class StoredSource final : public TensorSource {
 };
 
 }  // namespace
+
+StoredRows RowsOf(const StoredTensor& tensor) {
+  StoredRows rows{.bytes = tensor.data,
+                  .row_bytes = tensor.bytes_per_row(),
+                  .origin = absl::StrFormat("%s: tensor %s", tensor.file->string(), tensor.name)};
+  if (!tensor.strides.empty()) {
+    rows.strided = tensor;
+  }
+  return rows;
+}
 
 std::shared_ptr<const TensorSource> MakeStoredSource(std::vector<StoredPlace> places,
                                                      std::shared_ptr<const void> files) {

@@ -3,20 +3,27 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "inference_core/checkpoint/tensor_source.h"
+#include "inference_core/formats/stored_tensor.h"
 
 namespace yangtuo {
 
-// Consecutive rows of equal size in a mapped file.
+// Rows of equal size in a mapped file.
 struct StoredRows {
-  std::span<const std::byte> bytes;  // rows * row_bytes
+  std::span<const std::byte> bytes;  // rows * row_bytes, unless `strided`
   std::int64_t row_bytes = 0;
   std::string origin;  // file and the tensor's name there, for messages
+  // A tensor whose rows do not lie one behind the other.
+  std::optional<StoredTensor> strided = std::nullopt;
 };
+
+// A tensor of a supported type, as rows.
+[[nodiscard]] StoredRows RowsOf(const StoredTensor& tensor);
 
 // Rows of a tensor whose bytes lie side by side: those of part 0, then those of part 1, and so on.
 // A plain tensor has one part; columns that are shared out over files, or scales stored apart, are

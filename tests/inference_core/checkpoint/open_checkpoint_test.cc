@@ -9,6 +9,7 @@
 #include "gtest/gtest.h"
 #include "inference_core/checkpoint/checkpoint.h"
 #include "inference_core/formats/safetensors.h"
+#include "tests/inference_core/checkpoint/rows_of.h"
 #include "tests/testing/data.h"
 #include "tests/testing/safetensors_writer.h"
 #include "tests/testing/temp_dir.h"
@@ -21,15 +22,6 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 namespace fs = std::filesystem;
-
-std::vector<std::byte> RowsOf(const TensorSource& source, std::size_t index, std::int64_t first,
-                              std::int64_t count) {
-  std::vector<std::byte> rows(
-      static_cast<std::size_t>(count * source.tensors()[index].row_bytes()));
-  const absl::Status status = source.ReadRows(index, first, count, rows);
-  EXPECT_TRUE(status.ok()) << status;
-  return rows;
-}
 
 class OpenCheckpointTest : public ::testing::Test {
  protected:
