@@ -55,7 +55,7 @@ void WorkerMetrics::ReadLoadFrom(std::function<EngineLoad()> read) {
   Gauge& waiting = metrics_.AddGauge("yangtuo_requests_waiting", "Requests in the queue.");
   Gauge& usage = metrics_.AddGauge("yangtuo_kv_cache_usage_ratio", "KV blocks in use, 0 to 1.");
   Gauge& used = metrics_.AddGauge("yangtuo_kv_blocks_used", "KV blocks in use.");
-  Gauge& total = metrics_.AddGauge("yangtuo_kv_blocks_total", "KV blocks in all.");
+  Gauge& total = metrics_.AddGauge("yangtuo_kv_blocks", "KV blocks there are.");
   metrics_.OnCollect([read = std::move(read), &running, &waiting, &usage, &used, &total] {
     const EngineLoad load = read();
     const int in_use = load.kv_blocks_total - load.kv_blocks_free;
