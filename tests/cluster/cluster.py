@@ -121,6 +121,8 @@ class Process:
 class Cluster:
     """gateway + tokenizer + `groups` worker groups of `shards` shards of one model."""
 
+    process = Process  # how a program is run
+
     def __init__(self, model=POEM_ALPACA, shards=1, groups=1, worker=(), gateway=(), tokenizer=(), name=None,
                  environment=None):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="yangtuo-cluster-"))
@@ -153,13 +155,13 @@ class Cluster:
                 shards.insert(0, following)
             self.workers.append(shards)
         flags = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]
-        self.tokenizer = Process(self.folder, "tokenizer", "yangtuo-tokenizer",
-                                 [*flags, "--model", f"{self.model_name}={self.model}", *self.tokenizer_flags],
-                                 self.environment)
+        self.tokenizer = self.process(self.folder, "tokenizer", "yangtuo-tokenizer",
+                                      [*flags, "--model", f"{self.model_name}={self.model}", *self.tokenizer_flags],
+                                      self.environment)
         self.tokenizer.start().wait_ports()
-        self.gateway = Process(self.folder, "gateway", "yangtuo-gateway",
-                               [*flags, "--workers", ",".join(g[0].address() for g in self.workers),
-                                "--tokenizers", self.tokenizer.address(), *self.gateway_flags], self.environment)
+        self.gateway = self.process(self.folder, "gateway", "yangtuo-gateway",
+                                    [*flags, "--workers", ",".join(g[0].address() for g in self.workers),
+                                     "--tokenizers", self.tokenizer.address(), *self.gateway_flags], self.environment)
         self.gateway.start().wait_ports()
         self.wait_ready()
         return self
@@ -175,8 +177,8 @@ class Cluster:
             flags += ["--next", following.address("shard")]
         if "--threads" in self.worker_flags:
             del flags[flags.index("--threads"):flags.index("--threads") + 2]
-        return Process(self.folder, f"worker{group}.{index}", "yangtuo-worker", [*flags, *self.worker_flags],
-                       self.environment)
+        return self.process(self.folder, f"worker{group}.{index}", "yangtuo-worker", [*flags, *self.worker_flags],
+                            self.environment)
 
     def wait_ready(self, limit=START_LIMIT):
         wait_for(lambda: self.gateway.http("/readyz")[0] == 200, "the gateway becomes ready", limit)
