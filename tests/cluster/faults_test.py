@@ -146,7 +146,8 @@ class LostProcessTest(unittest.TestCase):
 
     def test_killed_shard_comes_back_and_the_stream_goes_on_without_loss(self):
         options = {"temperature": 1.0, "seed": 6, **LONG}
-        with Cluster(slow_model(), shards=2) as cluster, cluster.stub() as stub:
+        # A busy machine may need long to load a shard again.
+        with Cluster(slow_model(), shards=2, worker=["--recovery-seconds", "60"]) as cluster, cluster.stub() as stub:
             expected = ask(stub, [1, 301], **options)
             stream = stub.Generate(generate_request([1, 301], **options), timeout=120)
             first = [next(stream) for _ in range(4)]
