@@ -1,5 +1,6 @@
 #include "inference_core/checkpoint/checkpoint.h"
 
+#include <algorithm>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -8,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "inference_core/base/mapped_file.h"
 #include "inference_core/base/status_macros.h"
+#include "inference_core/checkpoint/open_gguf.h"
 #include "inference_core/checkpoint/open_hf.h"
 #include "inference_core/checkpoint/open_meta.h"
 #include "inference_core/tokenizer/hf_tokenizer_files.h"
@@ -76,6 +78,22 @@ absl::StatusOr<Checkpoint> OpenFolder(const fs::path& folder) {
   return checkpoint;
 }
 
+absl::StatusOr<Checkpoint> OpenFile(const fs::path& path) {
+  constexpr std::string_view kGgufMagic = "GGUF";
+  {
+    YANGTUO_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
+    const std::string_view begin(reinterpret_cast<const char*>(file.bytes().data()),
+                                 std::min(file.bytes().size(), kGgufMagic.size()));
+    if (begin == kGgufMagic) {
+      return OpenGgufFile(path);
+    }
+  }
+  return absl::NotFoundError(absl::StrFormat(
+      "%s: expected a model folder or a GGUF file, found another file; of a model in several "
+      "files give the folder",
+      path.string()));
+}
+
 }  // namespace
 
 absl::StatusOr<Checkpoint> OpenCheckpoint(const fs::path& path) {
@@ -88,8 +106,7 @@ absl::StatusOr<Checkpoint> OpenCheckpoint(const fs::path& path) {
   if (fs::is_directory(status)) {
     return OpenFolder(path);
   }
-  return absl::NotFoundError(
-      absl::StrFormat("%s: expected a folder in Hugging Face layout, found a file", path.string()));
+  return OpenFile(path);
 }
 
 }  // namespace yangtuo

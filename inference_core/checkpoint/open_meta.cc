@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "inference_core/base/mapped_file.h"
+#include "inference_core/base/sha256.h"
 #include "inference_core/base/status_macros.h"
 #include "inference_core/checkpoint/hf_files.h"
 #include "inference_core/checkpoint/llama_tensors.h"
@@ -174,6 +175,11 @@ absl::StatusOr<Checkpoint> OpenMetaFolder(const fs::path& folder) {
     places.push_back(std::move(place));
   }
   checkpoint.tensors = MakeStoredSource(std::move(places), shards);
+  Sha256 digest;
+  for (const TensorFiles& file : shards->files) {
+    digest.Update(file.WeakDigest(checkpoint.config.Canonical()));
+  }
+  checkpoint.digest = digest.FinishHex();
   return checkpoint;
 }
 

@@ -150,5 +150,42 @@ TEST(OpenCheckpointGoldenTest, OpensThePoemModels) {
   }
 }
 
+// Another program wrote the GGUF file from the same weights: with interleaved rows, grouped keys
+// and a head of its own, which equals the embedding.
+TEST(OpenCheckpointGoldenTest, AGgufFileIsTheSameModelAsTheFolder) {
+  const std::optional<fs::path> gguf = SharedData("weights/stories260K/stories260K.gguf");
+  const std::optional<fs::path> folder = SharedData("weights/stories260K/hf-f32");
+  if (!gguf.has_value() || !folder.has_value()) {
+    GTEST_SKIP() << "no shared data beside this checkout";
+  }
+  const auto found = OpenCheckpoint(*gguf);
+  ASSERT_TRUE(found.ok()) << found.status();
+  const auto expected = OpenCheckpoint(*folder);
+  ASSERT_TRUE(expected.ok()) << expected.status();
+  EXPECT_EQ(found->format, CheckpointFormat::kGguf);
+  EXPECT_EQ(found->config.kv_heads, 4);
+  const TensorSource& source = *found->tensors;
+  for (std::size_t i = 0; i < expected->tensors->tensors().size(); ++i) {
+    const TensorSpec& spec = expected->tensors->tensors()[i];
+    const auto index = FindTensor(source, spec.name);
+    ASSERT_TRUE(index.ok()) << index.status();
+    EXPECT_EQ(source.tensors()[*index], spec);
+    EXPECT_TRUE(RowsOf(source, *index, 0, spec.rows()) ==
+                RowsOf(*expected->tensors, i, 0, spec.rows()))
+        << spec.name;
+  }
+  const auto head = FindTensor(source, "lm_head.weight");
+  ASSERT_TRUE(head.ok()) << head.status();
+  EXPECT_TRUE(RowsOf(source, *head, 0, 512) == RowsOf(source, 0, 0, 512));
+}
+
+TEST(OpenCheckpointPathTest, SaysWhatAFileWouldHaveToBe) {
+  const TempDir folder;
+  WriteTestFile(folder.path() / "model.bin", "neither of these");
+  const absl::Status status = OpenCheckpoint(folder.path() / "model.bin").status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("GGUF"));
+}
+
 }  // namespace
 }  // namespace yangtuo
