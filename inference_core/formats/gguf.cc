@@ -279,11 +279,10 @@ absl::Status FileReader::ReadTensor() {
     tensor.unsupported_type = type->name;
   } else {
     tensor.dtype = *type->dtype;
-    const std::int64_t cols = tensor.shape.empty() ? 1 : tensor.shape.back();
-    if (!RowFits(tensor.dtype, cols)) {
+    if (!RowFits(tensor.dtype, tensor.cols())) {
       return TensorFault(tensor.name, absl::StrFormat("rows of %d elements do not divide into "
                                                       "blocks of %s",
-                                                      cols, type->name));
+                                                      tensor.cols(), type->name));
     }
   }
   contents_.tensors.push_back(std::move(tensor));
@@ -297,8 +296,9 @@ absl::StatusOr<Range> FileReader::PlaceTensor(std::size_t place, std::uint64_t d
   std::uint64_t bytes = 0;
   const bool overflow =
       tensor.unsupported_type.empty() &&
-      __builtin_mul_overflow(static_cast<std::uint64_t>(tensor.elements() / layout.elements),
-                             static_cast<std::uint64_t>(layout.bytes), &bytes);
+      __builtin_mul_overflow(
+          static_cast<std::uint64_t>(tensor.rows() * (tensor.cols() / layout.elements)),
+          static_cast<std::uint64_t>(layout.bytes), &bytes);
   const std::uint64_t offset = offsets_[place];
   if (overflow || offset > data_bytes || bytes > data_bytes - offset) {
     return TensorFault(tensor.name,

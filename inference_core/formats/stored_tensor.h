@@ -26,10 +26,10 @@ struct StoredTensor {
   // lies i * strides[0] + j * strides[1] + ... elements behind the first of `data`.
   std::vector<std::int64_t> strides = {};
 
-  // Of a tensor whose type is supported. A vector is one row.
-  [[nodiscard]] std::int64_t rows() const { return shape.size() < 2 ? 1 : shape[0]; }
-  [[nodiscard]] std::int64_t elements() const;
-  [[nodiscard]] std::int64_t bytes_per_row() const;
+  // Of a tensor whose type is supported. A row is what the last axis spans: a vector is one row.
+  [[nodiscard]] std::int64_t rows() const;
+  [[nodiscard]] std::int64_t cols() const { return shape.empty() ? 1 : shape.back(); }
+  [[nodiscard]] std::int64_t bytes_per_row() const { return RowBytes(dtype, cols()); }
 };
 
 // Rows [first, first + count) of a supported type in row-major order into `rows`, which has

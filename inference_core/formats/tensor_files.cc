@@ -16,14 +16,12 @@
 #include "inference_core/formats/safetensors.h"
 #include "inference_core/formats/strict_json.h"
 #include "inference_core/formats/torch_checkpoint.h"
+#include "inference_core/formats/weight_index.h"
 
 namespace yangtuo {
 namespace {
 
-using nlohmann::json;
 namespace fs = std::filesystem;
-
-constexpr std::size_t kLargestIndex = std::size_t{64} << 20;
 
 // How a folder spells the files of one kind.
 struct Layout {
@@ -47,43 +45,6 @@ struct ModelFile {
   MappedFile mapping;
   std::span<const std::byte> header;
 };
-
-// Tensor name to the name of the file that holds it.
-using WeightMap = std::map<std::string, std::string>;
-
-absl::Status IndexFault(const fs::path& index, const std::string& what) {
-  return absl::DataLossError(absl::StrFormat("%s: %s", index.string(), what));
-}
-
-absl::StatusOr<WeightMap> ReadIndex(const fs::path& index) {
-  YANGTUO_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(index));
-  if (file.bytes().size() > kLargestIndex) {
-    return IndexFault(index, absl::StrFormat("%d bytes are more than any index has (%d)",
-                                             file.bytes().size(), kLargestIndex));
-  }
-  const absl::StatusOr<json> parsed =
-      ParseStrictJson({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()});
-  if (!parsed.ok()) {
-    return IndexFault(index, std::string(parsed.status().message()));
-  }
-  const auto entries = parsed->find("weight_map");
-  if (entries == parsed->end() || !entries->is_object() || entries->empty()) {
-    return IndexFault(index, "expected \"weight_map\" to map tensor names to file names");
-  }
-  WeightMap weight_map;
-  for (const auto& item : entries->items()) {
-    // Only plain names: an index must not reach out of its folder.
-    const std::string name = item.value().is_string() ? item.value().get<std::string>() : "";
-    if (name.empty() || name == "." || name == ".." ||
-        name.find_first_of(std::string_view("/\\\0", 3)) != std::string::npos) {
-      return IndexFault(index, absl::StrFormat("tensor %s: expected the name of a file in the same "
-                                               "folder, found %s",
-                                               Shown(item.key()), Shown(item.value())));
-    }
-    weight_map.emplace(item.key(), name);
-  }
-  return weight_map;
-}
 
 bool Exists(const fs::path& path) {
   std::error_code ignored;
@@ -169,7 +130,7 @@ struct TensorFiles::State {
   }
 
   absl::Status AddIndexed(const fs::path& index) {
-    YANGTUO_ASSIGN_OR_RETURN(const WeightMap weight_map, ReadIndex(index));
+    YANGTUO_ASSIGN_OR_RETURN(const WeightMap weight_map, ReadWeightIndex(index));
     std::map<std::string, std::map<std::string, StoredTensor>> shards;
     for (const auto& [name, shard] : weight_map) {
       if (!shards.contains(shard)) {
@@ -183,8 +144,9 @@ struct TensorFiles::State {
       }
       auto found = shards[shard].extract(name);
       if (found.empty()) {
-        return IndexFault(index, absl::StrFormat("tensor %s is not in %s, which should hold it",
-                                                 Shown(name), shard));
+        return absl::DataLossError(
+            absl::StrFormat("%s: tensor %s is not in %s, which should hold it", index.string(),
+                            Shown(name), shard));
       }
       tensors.insert(std::move(found));
     }

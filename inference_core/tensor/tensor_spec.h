@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -14,8 +15,14 @@ struct TensorSpec {
   DType dtype = DType::kF32;
   std::vector<std::int64_t> shape;  // outermost first: [out, in], or [n] for a norm
 
-  // A vector is one row.
-  [[nodiscard]] std::int64_t rows() const { return shape.size() < 2 ? 1 : shape[0]; }
+  // A row is what the last axis spans: a vector is one row.
+  [[nodiscard]] std::int64_t rows() const {
+    std::int64_t count = 1;
+    for (std::size_t axis = 0; axis + 1 < shape.size(); ++axis) {
+      count *= shape[axis];
+    }
+    return count;
+  }
   [[nodiscard]] std::int64_t cols() const { return shape.empty() ? 1 : shape.back(); }
   [[nodiscard]] std::int64_t row_bytes() const { return RowBytes(dtype, cols()); }
   [[nodiscard]] std::int64_t bytes() const { return rows() * row_bytes(); }

@@ -2,16 +2,12 @@
 
 #include <filesystem>
 #include <optional>
-#include <span>
 #include <string>
 
-#include "absl/strings/escaping.h"
-#include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
-#include "absl/strings/string_view.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "inference_core/formats/tensor_files.h"
+#include "tests/inference_core/formats/listing.h"
 #include "tests/testing/data.h"
 
 namespace yangtuo {
@@ -21,28 +17,6 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 namespace fs = std::filesystem;
-
-std::string NameInTorch(DType type) {
-  return type == DType::kF32 ? "float32" : type == DType::kF16 ? "float16" : "bfloat16";
-}
-
-// The tensors of a file as torch_peer.py prints them, read a row at a time.
-std::string Listing(const TensorFiles& files) {
-  std::string text;
-  for (const std::string& name : files.Names()) {
-    const StoredTensor tensor = *files.Find(name);
-    const auto row_bytes = static_cast<std::size_t>(tensor.bytes_per_row());
-    std::string bytes(row_bytes * static_cast<std::size_t>(tensor.rows()), '\0');
-    for (std::int64_t row = 0; row < tensor.rows(); ++row) {
-      CopyRows(tensor, row, 1,
-               std::as_writable_bytes(std::span(bytes))
-                   .subspan(static_cast<std::size_t>(row) * row_bytes, row_bytes));
-    }
-    text += absl::StrFormat("%s %s [%s] %s\n", name, NameInTorch(tensor.dtype),
-                            absl::StrJoin(tensor.shape, ","), absl::BytesToHexString(bytes));
-  }
-  return text;
-}
 
 // Files that PyTorch wrote when the tests were built.
 class TorchFilesTest : public ::testing::Test {
