@@ -10,6 +10,12 @@ namespace yangtuo::gateway {
 absl::StatusOr<AdmissionPermit> Admission::Admit() {
   {
     const MutexLock lock(mutex_);
+    if (closed_) {
+      return WithRetryAfter(
+          WithReason(absl::UnavailableError("this gateway is shutting down: ask another one"),
+                     "DRAINING"),
+          limits_.retry_after);
+    }
     if (requests_ < limits_.max_requests) {
       ++requests_;
       return AdmissionPermit(*this);
@@ -48,6 +54,20 @@ void Admission::Leave(std::uint64_t tokens) {
   const MutexLock lock(mutex_);
   --requests_;
   tokens_ -= tokens;
+  left_.NotifyAll();
+}
+
+void Admission::Close() {
+  const MutexLock lock(mutex_);
+  closed_ = true;
+}
+
+bool Admission::WaitUntilEmpty(TimePoint deadline) {
+  const MutexLock lock(mutex_);
+  while (requests_ > 0 && SteadyClock().Now() < deadline) {
+    left_.WaitUntil(mutex_, deadline);
+  }
+  return requests_ == 0;
 }
 
 std::uint32_t Admission::requests() const {

@@ -29,8 +29,14 @@ class Admission {
   Admission(const Admission&) = delete;
   Admission& operator=(const Admission&) = delete;
 
-  // RESOURCE_EXHAUSTED with reason QUEUE_FULL and a RetryInfo when max_requests are in.
+  // RESOURCE_EXHAUSTED with reason QUEUE_FULL and a RetryInfo when max_requests are in. UNAVAILABLE
+  // with reason DRAINING once closed.
   absl::StatusOr<AdmissionPermit> Admit() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // For a gateway that ends: nobody enters any more, those who are in stay.
+  void Close() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Blocks until nobody is in; false when somebody still is at `deadline`.
+  bool WaitUntilEmpty(TimePoint deadline) ABSL_LOCKS_EXCLUDED(mutex_);
 
   [[nodiscard]] std::uint32_t requests() const ABSL_LOCKS_EXCLUDED(mutex_);
   [[nodiscard]] std::uint64_t tokens() const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -42,6 +48,8 @@ class Admission {
 
   const AdmissionLimits limits_;
   mutable Mutex mutex_;
+  CondVar left_;
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   std::uint32_t requests_ ABSL_GUARDED_BY(mutex_) = 0;
   std::uint64_t tokens_ ABSL_GUARDED_BY(mutex_) = 0;
 };

@@ -19,6 +19,8 @@ namespace {
 constexpr char kHealthName[] = "yangtuo.v1.GenerationService";
 constexpr Duration kTick = std::chrono::milliseconds(100);
 constexpr Duration kLastCallLimit = std::chrono::seconds(5);
+// After the last request: for trailers, and for clients that read slowly.
+constexpr Duration kCallsEnd = std::chrono::seconds(2);
 
 absl::StatusOr<std::vector<PeerTarget>> ParseTargets(const char* flag,
                                                      const std::vector<std::string>& targets) {
@@ -92,11 +94,13 @@ struct Gateway::State {
     metrics.SetWorkersReady(ready_groups);
     metrics.SetWorkersUp(workers.Up());
     metrics.tokens_admitted().Set(static_cast<double>(admission.tokens()));
-    if (ready.exchange(any) != any) {
-      Log(LogLevel::kInfo, any ? "ready" : "not ready",
-          {{"reason", any ? "a model has a worker group and a tokenizer"
-                          : "no model has both a ready worker group and a tokenizer"}});
-      server->SetServing(kHealthName, any);
+    const bool serving = any && !draining;
+    if (ready.exchange(serving) != serving) {
+      Log(LogLevel::kInfo, serving ? "ready" : "not ready",
+          {{"reason", serving ? "a model has a worker group and a tokenizer"
+                      : any   ? "shutting down"
+                              : "no model has both a ready worker group and a tokenizer"}});
+      server->SetServing(kHealthName, serving);
     }
   }
 
@@ -109,7 +113,7 @@ struct Gateway::State {
   FlowServices services;
   GrpcFrontEnd front_end;
   std::atomic<bool> ready = false;
-  bool drained = false;
+  std::atomic<bool> draining = false;
   std::unique_ptr<RpcServer> server;
   std::unique_ptr<PeerDiscovery> worker_discovery;
   std::unique_ptr<PeerDiscovery> tokenizer_discovery;
@@ -142,7 +146,7 @@ Gateway::Gateway(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 Gateway::~Gateway() {
   // Flows first, while everything they use still works; then their peers.
-  if (!state_->drained) {
+  if (!state_->draining) {
     state_->server->Drain(Duration{});
   }
   state_->worker_discovery.reset();
@@ -157,8 +161,16 @@ Gateway::~Gateway() {
 }
 
 void Gateway::Drain(Duration limit) {
-  state_->drained = true;
-  state_->server->Drain(limit);
+  const TimePoint deadline = SteadyClock().Now() + limit;
+  state_->draining = true;
+  state_->server->SetServing(kHealthName, false);
+  // New requests are refused from here on, so waiting for those that are in comes to an end however
+  // many clients go on asking: their connections know nothing of health.
+  state_->admission.Close();
+  if (!state_->admission.WaitUntilEmpty(deadline)) {
+    Log(LogLevel::kWarning, "drain limit reached, cancelling what still runs");
+  }
+  state_->server->Drain(kCallsEnd);
 }
 
 int Gateway::port() const { return state_->server->port(); }

@@ -30,9 +30,10 @@ class RpcServer {
   void SetServing(const std::string& health_name, bool serving);
 
   // Named services turn NOT_SERVING at once. The port stays open meanwhile, so that probes of the
-  // empty name pass and services can refuse new calls in their own words. When no call runs any
-  // more, or half of `limit` is over: GOAWAY, and the port closes. Calls that still run at `limit`
-  // are cancelled. Calls whose method starts with "Watch" last as long as the process: they are not
+  // empty name pass and services can refuse new calls in their own words; a service does that and
+  // waits for its own work first, because calls that clients go on making are waited for, too. When
+  // no call runs any more, or `limit` is over: GOAWAY, the port closes, and what still runs is
+  // cancelled. Calls whose method starts with "Watch" last as long as the process: they are not
   // waited for. Blocks until the last call ended. Call from a normal thread, once.
   void Drain(Duration limit);
 

@@ -386,6 +386,36 @@ TEST(DrainTest, RunningStreamsEndAndNothingNewBegins) {
   EXPECT_EQ(cluster.Ask(TextRequest("x")).status.code(), absl::StatusCode::kUnavailable);
 }
 
+TEST(DrainTest, ClientsThatGoOnAskingAreRefusedAndDoNotProlongIt) {
+  FakeWorker worker(Slowly(Says(kText)));
+  FakeTokenizer tokenizer;
+  Cluster cluster({&worker}, {&tokenizer});
+  std::atomic<bool> stop = false;
+  std::atomic<int> broken = 0;
+  std::atomic<int> refused = 0;
+  std::vector<std::thread> clients;
+  for (int i = 0; i < 4; ++i) {
+    clients.emplace_back([&] {
+      while (!stop) {
+        const Answer answer = cluster.Ask(TextRequest("x"));
+        refused += ReasonOf(answer.status) == "DRAINING" ? 1 : 0;
+        broken += !answer.status.ok() && !answer.texts.empty() ? 1 : 0;
+      }
+    });
+  }
+  EXPECT_TRUE(Eventually([&] { return worker.requests().size() > 4; }));
+  const auto begin = std::chrono::steady_clock::now();
+  cluster.gateway().Drain(std::chrono::seconds(20));
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(8));
+  stop = true;
+  for (std::thread& client : clients) {
+    client.join();
+  }
+  EXPECT_EQ(broken, 0);
+  EXPECT_GT(refused, 0);
+  EXPECT_FALSE(cluster.gateway().ready());
+}
+
 TEST(LoadTest, ManyStreamsShareDecodeMessagesAndLoseNothing) {
   FakeWorkerScript script = Says(kText);
   script.interval = std::chrono::milliseconds(2);
