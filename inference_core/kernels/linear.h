@@ -7,17 +7,26 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "inference_core/tensor/dtype.h"
+#include "inference_core/kernels/integer_kernels.h"
+#include "inference_core/kernels/stored_rows.h"
 #include "inference_core/tensor/tensor_view.h"
 
 namespace yangtuo::kernels {
 
-// What a product multiplies; sums and results are f32 either way. kBF16 rounds activations to bf16.
-enum class MatmulType { kF32, kBF16 };
+// What a product multiplies; results are f32.
+//
+// kF32, kBF16: oneDNN's products, sums in f32. kBF16 rounds activations to bf16.
+// kInt8, kInt4: our own; weights as DType::kInt8 and kInt4 define them, activations rounded to int8
+// per row, sums in integers, so that a row's result is the same in every call on every machine.
+enum class MatmulType : std::uint8_t { kF32, kBF16, kInt8, kInt4 };
+
+[[nodiscard]] constexpr bool IsInteger(MatmulType type) {
+  return type == MatmulType::kInt8 || type == MatmulType::kInt4;
+}
 
 // How many rows oneDNN may be given at once, so that a row's result is the same bits in every call.
 // oneDNN chooses kernels by row count, and not all of them sum in the same order; FindRowPolicy
-// measures which policy holds on a machine.
+// measures which policy holds on a machine. Integer types need none.
 struct RowPolicy {
   std::int64_t min_rows = 1;  // fewer rows are padded with zeros
   std::int64_t tile_rows =
@@ -29,15 +38,17 @@ struct RowPolicy {
 
 struct MatmulOptions {
   MatmulType type = MatmulType::kF32;
-  RowPolicy row_policy;
+  RowPolicy row_policy = {};
+  IntegerPath integer_path = IntegerPath::kFastest;
   int threads = 1;
 };
 
 // Whether the CPU multiplies bf16 itself, within what DNNL_MAX_CPU_ISA allows. (Without, kBF16 is
 // emulated on AVX-512 and refused below it.)
 [[nodiscard]] bool HasFastBf16();
-// The instruction set that oneDNN uses, e.g. "avx512_core_vnni".
-[[nodiscard]] std::string MatmulInstructionSet();
+// The instruction set that products of `type` use: oneDNN's, e.g. "avx512_core_vnni", or that of
+// our integer kernels, e.g. "avx2".
+[[nodiscard]] std::string MatmulInstructionSet(MatmulType type, IntegerPath path);
 
 // What the linear layers of a model share: oneDNN's engine, its primitives by shape and row count
 // (a bounded cache: creating one costs 40-400 us, a hit 2 us), and scratch memory.
@@ -62,19 +73,12 @@ class MatmulWorkspace {
   std::unique_ptr<State> state_;
 };
 
-// A matrix [out, in] as a file stores it: row-major, at any alignment.
-struct StoredMatrix {
-  const std::byte* data = nullptr;
-  DType dtype = DType::kF32;
-  std::int64_t out = 0;
-  std::int64_t in = 0;
-};
-
 // y = x * weight^T, with the weight packed once for the CPU that runs it. Immutable.
 class Linear {
  public:
   // Packs `parts`, one below the other (q, k and v become one product), a few rows at a time, so
-  // that no second copy of the whole exists. The parts' memory may go afterwards.
+  // that no second copy of the whole exists. The parts' memory may go afterwards. Parts stored in
+  // the integer type that is computed with keep their numbers; others are quantized to it.
   static absl::StatusOr<Linear> Pack(std::span<const StoredMatrix> parts,
                                      MatmulWorkspace& workspace);
 
@@ -88,6 +92,8 @@ class Linear {
 
   [[nodiscard]] std::int64_t in() const;
   [[nodiscard]] std::int64_t out() const;
+  // Memory that the packed weight takes.
+  [[nodiscard]] std::int64_t bytes() const;
 
  private:
   struct State;

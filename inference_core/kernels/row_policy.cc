@@ -141,7 +141,7 @@ absl::StatusOr<RowPolicyFinding> FindRowPolicy(const RowPolicyQuestion& question
   return absl::UnimplementedError(absl::StrFormat(
       "oneDNN's products on this CPU (%s) give a row other bits in calls of other sizes, however "
       "they are cut; try another weight type or DNNL_MAX_CPU_ISA",
-      MatmulInstructionSet()));
+      MatmulInstructionSet(question.type, IntegerPath::kFastest)));
 }
 
 }  // namespace yangtuo::kernels

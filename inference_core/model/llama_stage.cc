@@ -10,7 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "inference_core/base/cpu.h"
 #include "inference_core/base/status_macros.h"
-#include "inference_core/formats/safetensors.h"
+#include "inference_core/checkpoint/checkpoint.h"
 #include "inference_core/model/kv_storage.h"
 #include "inference_core/model/llama_shard.h"
 #include "inference_core/model/llama_weights.h"
@@ -130,26 +130,32 @@ StageInfo Joined(StageInfo info, const StageInfo& next) {
   return info;
 }
 
-// A model folder, opened and checked but not loaded.
+// A model, opened and checked but not loaded.
 struct OpenedModel {
   LlamaConfig config;
-  TensorFiles files;
+  std::shared_ptr<const TensorSource> tensors;
   std::string digest;
   StageOptions options;
   Numerics numerics;
 };
 
 absl::StatusOr<OpenedModel> Open(const StageOptions& options) {
-  YANGTUO_ASSIGN_OR_RETURN(LlamaConfig config, ReadLlamaConfig(options.model));
-  YANGTUO_ASSIGN_OR_RETURN(TensorFiles files, TensorFiles::Open(options.model));
-  YANGTUO_ASSIGN_OR_RETURN(StageOptions resolved, Resolve(options, config));
+  YANGTUO_ASSIGN_OR_RETURN(Checkpoint checkpoint, OpenCheckpoint(options.model));
+  if (!options.adapters.empty()) {
+    YANGTUO_ASSIGN_OR_RETURN(checkpoint, WithAdapters(std::move(checkpoint), options.adapters));
+  }
+  YANGTUO_ASSIGN_OR_RETURN(StageOptions resolved, Resolve(options, checkpoint.config));
+  if (resolved.weight_type == WeightType::kAuto) {
+    resolved.weight_type = WeightTypeFor(*checkpoint.tensors);
+  }
   YANGTUO_ASSIGN_OR_RETURN(
-      Numerics numerics,
-      DecideNumerics(config, resolved.weight_type, resolved.threads, resolved.max_step_tokens));
-  std::string digest = files.WeakDigest(config.Canonical());
-  return OpenedModel{.config = std::move(config),
-                     .files = std::move(files),
-                     .digest = std::move(digest),
+      Numerics numerics, DecideNumerics(checkpoint.config, {.type = resolved.weight_type,
+                                                            .path = resolved.integer_path,
+                                                            .threads = resolved.threads,
+                                                            .max_rows = resolved.max_step_tokens}));
+  return OpenedModel{.config = std::move(checkpoint.config),
+                     .tensors = std::move(checkpoint.tensors),
+                     .digest = std::move(checkpoint.digest),
                      .options = std::move(resolved),
                      .numerics = std::move(numerics)};
 }
@@ -160,7 +166,7 @@ absl::StatusOr<std::unique_ptr<LlamaShard>> LoadShard(const OpenedModel& model) 
   YANGTUO_ASSIGN_OR_RETURN(KvStorage kv, MakeKvStorage(model.options, model.config));
   YANGTUO_ASSIGN_OR_RETURN(
       LlamaWeights weights,
-      LoadLlamaWeights(model.files, model.config,
+      LoadLlamaWeights(*model.tensors, model.config,
                        {.first = model.options.first_layer, .last = model.options.last_layer},
                        workspace));
   const LlamaShard::Options shard_options{.config = model.config,

@@ -4,18 +4,23 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "inference_core/formats/hf_config.h"
+#include "inference_core/kernels/integer_kernels.h"
 #include "inference_core/model/stage.h"
 
 namespace yangtuo {
 
-enum class WeightType { kAuto, kF32, kBF16 };  // auto: bf16 where the CPU multiplies it, else f32
+// kAuto: int8 or int4 where the model's products are stored so (int4 for other types of five bits
+// and less, int8 for others of nine and less); else bf16 where the CPU multiplies it, else f32.
+enum class WeightType : std::uint8_t { kAuto, kF32, kBF16, kInt8, kInt4 };
 
 // Which part of a model to load, and how much to hold.
 struct StageOptions {
-  std::filesystem::path model;  // HF folder
+  std::filesystem::path model;                  // whatever OpenCheckpoint opens
+  std::vector<std::filesystem::path> adapters;  // merged into it, in order, while it is read
   std::int32_t first_layer = 0;
   std::int32_t last_layer = -1;  // one past the last; -1: all of the model
   WeightType weight_type = WeightType::kAuto;
@@ -24,6 +29,7 @@ struct StageOptions {
   std::int64_t kv_memory_bytes = std::int64_t{1} << 30;
   std::int32_t max_step_tokens = 512;
   std::int32_t threads = 0;  // compute threads; 0: one per usable core
+  kernels::IntegerPath integer_path = kernels::IntegerPath::kFastest;
 };
 
 // What a model is before it is loaded; shards compare it when they shake hands.
@@ -31,7 +37,7 @@ struct ModelIdentity {
   LlamaConfig config;
   std::string digest;       // content digest, hexadecimal
   std::string numerics;     // as in StageInfo
-  std::string weight_type;  // "f32" or "bf16", the choice that kAuto made
+  std::string weight_type;  // "f32", "bf16", "int8" or "int4", the choice that kAuto made
 };
 
 absl::StatusOr<ModelIdentity> IdentifyModel(const StageOptions& options);

@@ -14,6 +14,7 @@
 namespace yangtuo {
 namespace {
 
+using kernels::EmbeddingTable;
 using kernels::Linear;
 using kernels::MatmulWorkspace;
 using kernels::StoredMatrix;
@@ -27,46 +28,77 @@ struct MatrixName {
 // Finds tensors and checks their shapes against the configuration's.
 class WeightReader {
  public:
-  WeightReader(const TensorFiles& files, const LlamaConfig& config, MatmulWorkspace& workspace)
-      : files_(files), config_(config), workspace_(workspace) {}
+  WeightReader(const TensorSource& source, const LlamaConfig& config, MatmulWorkspace& workspace)
+      : source_(source), config_(config), workspace_(workspace) {}
 
   absl::StatusOr<std::vector<float>> Norm(const std::string& name) const {
-    YANGTUO_ASSIGN_OR_RETURN(const StoredTensor tensor, Find(name, {config_.hidden}));
+    YANGTUO_ASSIGN_OR_RETURN(const std::size_t index, Find(name, {config_.hidden}));
+    const TensorSpec& tensor = source_.tensors()[index];
+    std::vector<std::byte> row(static_cast<std::size_t>(tensor.row_bytes()));
+    YANGTUO_RETURN_IF_ERROR(source_.ReadRows(index, 0, 1, row));
     std::vector<float> values(static_cast<std::size_t>(config_.hidden));
-    kernels::WidenRow(tensor.data.data(), tensor.dtype, 0, values);
+    kernels::WidenRow(tensor.dtype, row, values);
     return values;
   }
 
-  absl::StatusOr<StoredMatrix> Matrix(const MatrixName& name) const {
-    YANGTUO_ASSIGN_OR_RETURN(const StoredTensor tensor, Find(name.tensor, {name.out, name.in}));
-    return StoredMatrix{
-        .data = tensor.data.data(), .dtype = tensor.dtype, .out = name.out, .in = name.in};
+  absl::StatusOr<EmbeddingTable> Embedding(const MatrixName& name) const {
+    // Integer products come with the wish for little memory, and round more than this does.
+    const EmbeddingTable::Keep keep = kernels::IsInteger(workspace_.options().type)
+                                          ? EmbeddingTable::Keep::kInt8
+                                          : EmbeddingTable::Keep::kAsStored;
+    YANGTUO_ASSIGN_OR_RETURN(const std::size_t index, Find(name.tensor, {name.out, name.in}));
+    auto table = EmbeddingTable::Copy(Stored(index), keep);
+    source_.Forget(index);
+    return table;
   }
 
   // One product of the matrices put one below the other.
   absl::StatusOr<Linear> Product(std::initializer_list<MatrixName> names) const {
     std::vector<StoredMatrix> parts;
+    std::vector<std::size_t> indices;
     for (const MatrixName& name : names) {
-      YANGTUO_ASSIGN_OR_RETURN(const StoredMatrix part, Matrix(name));
-      parts.push_back(part);
+      YANGTUO_ASSIGN_OR_RETURN(const std::size_t index, Find(name.tensor, {name.out, name.in}));
+      parts.push_back(Stored(index));
+      indices.push_back(index);
     }
-    return Linear::Pack(parts, workspace_);
+    auto linear = Linear::Pack(parts, workspace_);
+    for (const std::size_t index : indices) {
+      source_.Forget(index);
+    }
+    return linear;
   }
 
  private:
-  absl::StatusOr<StoredTensor> Find(const std::string& name,
-                                    const std::vector<std::int64_t>& shape) const {
-    YANGTUO_ASSIGN_OR_RETURN(StoredTensor tensor, files_.Find(name));
+  absl::StatusOr<std::size_t> Find(const std::string& name,
+                                   const std::vector<std::int64_t>& shape) const {
+    YANGTUO_ASSIGN_OR_RETURN(const std::size_t index, FindTensor(source_, name));
+    const TensorSpec& tensor = source_.tensors()[index];
     if (tensor.shape != shape) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("%s: tensor %s: expected shape [%s] by config.json, found [%s]",
-                          tensor.file == nullptr ? std::string("?") : tensor.file->string(), name,
-                          absl::StrJoin(shape, ", "), absl::StrJoin(tensor.shape, ", ")));
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "%s: tensor %s: expected shape [%s] by the model's configuration, found [%s]",
+          source_.Origin(index), name, absl::StrJoin(shape, ", "),
+          absl::StrJoin(tensor.shape, ", ")));
     }
-    return tensor;
+    return index;
   }
 
-  const TensorFiles& files_;
+  [[nodiscard]] StoredMatrix Stored(std::size_t index) const {
+    const TensorSpec& tensor = source_.tensors()[index];
+    const std::span<const std::byte> mapped = source_.Mapped(index);
+    StoredMatrix matrix{.data = mapped.empty() ? nullptr : mapped.data(),
+                        .dtype = tensor.dtype,
+                        .out = tensor.rows(),
+                        .in = tensor.cols()};
+    if (mapped.empty()) {
+      matrix.read = [this, index](std::int64_t first, std::int64_t count,
+                                  std::span<std::byte> rows) {
+        return source_.ReadRows(index, first, count, rows);
+      };
+    }
+    return matrix;
+  }
+
+  const TensorSource& source_;
   const LlamaConfig& config_;
   MatmulWorkspace& workspace_;
 };
@@ -102,14 +134,13 @@ absl::StatusOr<LayerWeights> LoadLayer(const WeightReader& reader, const LlamaCo
 
 }  // namespace
 
-absl::StatusOr<LlamaWeights> LoadLlamaWeights(const TensorFiles& files, const LlamaConfig& config,
+absl::StatusOr<LlamaWeights> LoadLlamaWeights(const TensorSource& source, const LlamaConfig& config,
                                               LayerRange range, MatmulWorkspace& workspace) {
-  const WeightReader reader(files, config, workspace);
+  const WeightReader reader(source, config, workspace);
   const MatrixName embedding{"model.embed_tokens.weight", config.vocab, config.hidden};
   LlamaWeights weights;
   if (range.first == 0) {
-    YANGTUO_ASSIGN_OR_RETURN(const StoredMatrix table, reader.Matrix(embedding));
-    YANGTUO_ASSIGN_OR_RETURN(weights.embedding, kernels::EmbeddingTable::Copy(table));
+    YANGTUO_ASSIGN_OR_RETURN(weights.embedding, reader.Embedding(embedding));
   }
   for (std::int32_t layer = range.first; layer < range.last; ++layer) {
     YANGTUO_ASSIGN_OR_RETURN(LayerWeights loaded, LoadLayer(reader, config, layer));
@@ -123,6 +154,15 @@ absl::StatusOr<LlamaWeights> LoadLlamaWeights(const TensorFiles& files, const Ll
     weights.head = HeadWeights{.norm = std::move(norm), .logits = std::move(logits)};
   }
   return weights;
+}
+
+std::int64_t LlamaWeights::bytes() const {
+  std::int64_t bytes = embedding.has_value() ? embedding->bytes() : 0;
+  for (const LayerWeights& layer : layers) {
+    bytes += layer.qkv.bytes() + layer.attention_out.bytes() + layer.gate_up.bytes() +
+             layer.down.bytes();
+  }
+  return bytes + (head.has_value() ? head->logits.bytes() : 0);
 }
 
 std::vector<kernels::MatmulShape> MatmulShapes(const LlamaConfig& config) {

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "inference_core/checkpoint/tensor_source.h"
 #include "inference_core/formats/hf_config.h"
-#include "inference_core/formats/safetensors.h"
 #include "inference_core/kernels/embedding.h"
 #include "inference_core/kernels/linear.h"
 #include "inference_core/kernels/row_policy.h"
@@ -34,10 +34,14 @@ struct LlamaWeights {
   std::optional<kernels::EmbeddingTable> embedding;
   std::vector<LayerWeights> layers;
   std::optional<HeadWeights> head;
+
+  // Memory that they take.
+  [[nodiscard]] std::int64_t bytes() const;
 };
 
-// Reads the tensors of `range` and no others. Errors name file, tensor, expected and found shape.
-absl::StatusOr<LlamaWeights> LoadLlamaWeights(const TensorFiles& files, const LlamaConfig& config,
+// Reads the tensors of `range` and no others, and lets go of each once it is packed. Errors name
+// file, tensor, expected and found shape.
+absl::StatusOr<LlamaWeights> LoadLlamaWeights(const TensorSource& source, const LlamaConfig& config,
                                               LayerRange range,
                                               kernels::MatmulWorkspace& workspace);
 

@@ -1,9 +1,12 @@
 #include "inference_core/model/numerics.h"
 
+#include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
+#include "inference_core/base/status_macros.h"
 #include "inference_core/kernels/row_policy.h"
 #include "inference_core/model/llama_weights.h"
 
@@ -13,33 +16,88 @@ namespace {
 // Raised whenever our own kernels change a bit of what they compute.
 constexpr int kNumericsVersion = 1;
 
+kernels::MatmulType TypeOfProducts(WeightType type) {
+  switch (type) {
+    case WeightType::kF32:
+      return kernels::MatmulType::kF32;
+    case WeightType::kBF16:
+      return kernels::MatmulType::kBF16;
+    case WeightType::kInt8:
+      return kernels::MatmulType::kInt8;
+    case WeightType::kInt4:
+      return kernels::MatmulType::kInt4;
+    case WeightType::kAuto:
+      break;
+  }
+  return kernels::HasFastBf16() ? kernels::MatmulType::kBF16 : kernels::MatmulType::kF32;
+}
+
+const char* NameOf(kernels::MatmulType type) {
+  switch (type) {
+    case kernels::MatmulType::kF32:
+      return "f32";
+    case kernels::MatmulType::kBF16:
+      return "bf16";
+    case kernels::MatmulType::kInt8:
+      return "int8";
+    case kernels::MatmulType::kInt4:
+      return "int4";
+  }
+  return "?";
+}
+
 }  // namespace
 
-absl::StatusOr<Numerics> DecideNumerics(const LlamaConfig& config, WeightType type, int threads,
-                                        std::int32_t max_step_tokens) {
-  const bool bf16 =
-      type == WeightType::kBF16 || (type == WeightType::kAuto && kernels::HasFastBf16());
+absl::StatusOr<Numerics> DecideNumerics(const LlamaConfig& config,
+                                        const NumericsQuestion& question) {
   Numerics numerics;
-  numerics.weight_type = bf16 ? "bf16" : "f32";
-  numerics.matmul.type = bf16 ? kernels::MatmulType::kBF16 : kernels::MatmulType::kF32;
-  numerics.matmul.threads = threads;
+  numerics.matmul.type = TypeOfProducts(question.type);
+  numerics.matmul.integer_path = question.path;
+  numerics.matmul.threads = question.threads;
+  numerics.weight_type = NameOf(numerics.matmul.type);
+  const std::string instructions =
+      kernels::MatmulInstructionSet(numerics.matmul.type, question.path);
+  if (kernels::IsInteger(numerics.matmul.type)) {
+    // Creating a workspace finds out whether this CPU has the instruction set.
+    YANGTUO_RETURN_IF_ERROR(kernels::MatmulWorkspace::Create(numerics.matmul).status());
+    numerics.name =
+        absl::StrFormat("%s/kv-f32/%s/v%d", numerics.weight_type, instructions, kNumericsVersion);
+    return numerics;
+  }
   const std::vector<kernels::MatmulShape> shapes = MatmulShapes(config);
   const absl::StatusOr<kernels::RowPolicyFinding> finding =
       kernels::FindRowPolicy({.type = numerics.matmul.type,
                               .shapes = shapes,
-                              .threads = threads,
-                              .max_rows = max_step_tokens});
+                              .threads = question.threads,
+                              .max_rows = question.max_rows});
   if (!finding.ok()) {
-    return absl::Status(
-        finding.status().code(),
-        absl::StrFormat("weight type %s on this CPU (%s): %s", numerics.weight_type,
-                        kernels::MatmulInstructionSet(), std::string(finding.status().message())));
+    return absl::Status(finding.status().code(),
+                        absl::StrFormat("weight type %s on this CPU (%s): %s", numerics.weight_type,
+                                        instructions, std::string(finding.status().message())));
   }
   numerics.matmul.row_policy = finding->policy;
-  numerics.name = absl::StrFormat("%s/kv-f32/%s/%s/%08x/v%d", numerics.weight_type,
-                                  kernels::MatmulInstructionSet(), finding->policy.Name(),
-                                  finding->fingerprint, kNumericsVersion);
+  numerics.name = absl::StrFormat("%s/kv-f32/%s/%s/%08x/v%d", numerics.weight_type, instructions,
+                                  finding->policy.Name(), finding->fingerprint, kNumericsVersion);
   return numerics;
+}
+
+WeightType WeightTypeFor(const TensorSource& tensors) {
+  // What most of the weights are stored as, norms aside.
+  std::int64_t weights = 0;
+  std::int64_t bits = 0;
+  for (const TensorSpec& tensor : tensors.tensors()) {
+    const bool product = tensor.shape.size() == 2 &&
+                         tensor.name.find("embed_tokens") == std::string::npos &&
+                         tensor.name.find("lm_head") == std::string::npos;
+    if (product) {
+      weights += tensor.rows() * tensor.cols();
+      bits += tensor.bytes() * 8;
+    }
+  }
+  if (weights == 0 || bits > weights * 9) {
+    return WeightType::kAuto;
+  }
+  return bits > weights * 5 ? WeightType::kInt8 : WeightType::kInt4;
 }
 
 }  // namespace yangtuo

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "inference_core/checkpoint/tensor_source.h"
 #include "inference_core/formats/hf_config.h"
 #include "inference_core/kernels/linear.h"
 #include "inference_core/model/llama_stage.h"
@@ -13,16 +14,27 @@ namespace yangtuo {
 // The one function of weights and tokens that this process computes for a model, and its name.
 struct Numerics {
   kernels::MatmulOptions matmul;
-  std::string weight_type;  // "f32" or "bf16"
+  std::string weight_type;  // "f32", "bf16", "int8" or "int4"
   // "<weights>/kv-<type>/<instruction set>/<row policy>/<fingerprint of products>/v<version>".
   // Equal names, equal bits: the fingerprint covers what else decides how oneDNN sums (cache sizes
-  // and its own version, say).
+  // and its own version, say). Integer sums are exact and have neither policy nor fingerprint:
+  // "<weights>/kv-<type>/<instruction set>/v<version>".
   std::string name;
 };
 
-// Runs the self-test of the model's product shapes (see kernels::FindRowPolicy). UNIMPLEMENTED when
-// this CPU cannot compute with `type`.
-absl::StatusOr<Numerics> DecideNumerics(const LlamaConfig& config, WeightType type, int threads,
-                                        std::int32_t max_step_tokens);
+struct NumericsQuestion {
+  WeightType type = WeightType::kAuto;  // kAuto: bf16 where the CPU multiplies it, else f32
+  kernels::IntegerPath path = kernels::IntegerPath::kFastest;
+  int threads = 1;
+  std::int32_t max_rows = 512;  // of one step
+};
+
+// Runs the self-test of the model's product shapes where the type needs one (see
+// kernels::FindRowPolicy). UNIMPLEMENTED when this CPU cannot compute with the type.
+absl::StatusOr<Numerics> DecideNumerics(const LlamaConfig& config,
+                                        const NumericsQuestion& question);
+
+// The weight type for a model of such tensors where none is asked for; kAuto: any.
+[[nodiscard]] WeightType WeightTypeFor(const TensorSource& tensors);
 
 }  // namespace yangtuo

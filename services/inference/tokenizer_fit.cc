@@ -3,7 +3,6 @@
 #include <string_view>
 
 #include "absl/strings/str_format.h"
-#include "inference_core/base/mapped_file.h"
 #include "inference_core/base/status_macros.h"
 #include "inference_core/tokenizer/vocabulary.h"
 
@@ -61,18 +60,16 @@ absl::Status CheckTokenizerFit(std::int32_t pieces, std::int32_t rows,
   return absl::FailedPreconditionError(text + "; put the right tokenizer.model beside the weights");
 }
 
-absl::StatusOr<std::string> CheckTokenizerOf(const std::filesystem::path& model,
-                                             std::int32_t rows) {
-  const std::filesystem::path path = model / "tokenizer.model";
-  const absl::StatusOr<MappedFile> file = MappedFile::Open(path);
-  if (absl::IsNotFound(file.status())) {
+absl::StatusOr<std::string> CheckTokenizerOf(const Checkpoint& checkpoint) {
+  if (checkpoint.tokenizer_model.empty()) {
     return "";
   }
-  YANGTUO_RETURN_IF_ERROR(file.status());
-  const std::string_view bytes(reinterpret_cast<const char*>(file->bytes().data()),
-                               file->bytes().size());
-  YANGTUO_ASSIGN_OR_RETURN(const Vocabulary vocabulary, Vocabulary::Parse(bytes, path.string()));
-  YANGTUO_RETURN_IF_ERROR(CheckTokenizerFit(vocabulary.size(), rows, path.string()));
+  const std::string name = checkpoint.tokenizer_file.empty()
+                               ? absl::StrFormat("the tokenizer in %s", checkpoint.path.string())
+                               : checkpoint.tokenizer_file.string();
+  YANGTUO_ASSIGN_OR_RETURN(const Vocabulary vocabulary,
+                           Vocabulary::Parse(checkpoint.tokenizer_model, name));
+  YANGTUO_RETURN_IF_ERROR(CheckTokenizerFit(vocabulary.size(), checkpoint.config.vocab, name));
   return vocabulary.digest();
 }
 

@@ -1,11 +1,11 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "inference_core/checkpoint/checkpoint.h"
 
 namespace yangtuo {
 
@@ -15,8 +15,7 @@ namespace yangtuo {
 absl::Status CheckTokenizerFit(std::int32_t pieces, std::int32_t rows,
                                const std::string& tokenizer);
 
-// Checks tokenizer.model beside the model and returns its SHA-256, hexadecimal; "" when the folder
-// has none.
-absl::StatusOr<std::string> CheckTokenizerOf(const std::filesystem::path& model, std::int32_t rows);
+// Checks the model's tokenizer and returns its SHA-256, hexadecimal; "" when it has none.
+absl::StatusOr<std::string> CheckTokenizerOf(const Checkpoint& checkpoint);
 
 }  // namespace yangtuo

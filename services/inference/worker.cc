@@ -12,6 +12,7 @@
 #include "absl/strings/str_format.h"
 #include "inference_core/base/cpu.h"
 #include "inference_core/base/status_macros.h"
+#include "inference_core/checkpoint/checkpoint.h"
 #include "services/common/channel.h"
 #include "services/common/log.h"
 #include "services/common/rpc_server.h"
@@ -52,11 +53,14 @@ struct KnownModel {
 absl::StatusOr<KnownModel> Identify(const WorkerOptions& options) {
   KnownModel known;
   known.stage = options.stage;
-  YANGTUO_ASSIGN_OR_RETURN(const LlamaConfig config, ReadLlamaConfig(options.stage.model));
-  YANGTUO_ASSIGN_OR_RETURN(known.place, ResolvePlace(options, config.layers));
+  YANGTUO_ASSIGN_OR_RETURN(Checkpoint checkpoint, OpenCheckpoint(options.stage.model));
+  if (!options.stage.adapters.empty()) {
+    YANGTUO_ASSIGN_OR_RETURN(checkpoint,
+                             WithAdapters(std::move(checkpoint), options.stage.adapters));
+  }
+  YANGTUO_ASSIGN_OR_RETURN(known.place, ResolvePlace(options, checkpoint.config.layers));
   known.next = NextAddress(options, known.place);
-  YANGTUO_ASSIGN_OR_RETURN(known.tokenizer_digest,
-                           CheckTokenizerOf(options.stage.model, config.vocab));
+  YANGTUO_ASSIGN_OR_RETURN(known.tokenizer_digest, CheckTokenizerOf(checkpoint));
   known.stage.first_layer = known.place.layers.first;
   known.stage.last_layer = known.place.layers.last;
   known.stage.max_step_tokens = known.place.leads()

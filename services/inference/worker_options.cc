@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -26,7 +27,8 @@ constexpr char kNextShard[] = "{next}";
 
 constexpr char kExamples[] = R"(Examples:
   yangtuo-worker --model models/poem-alpaca
-  yangtuo-worker --model models/alpaca-7b --weight-type bf16 --kv-memory 8GiB --max-running 32
+  yangtuo-worker --model models/alpaca-7b --weight-type int4 --kv-memory 8GiB --max-running 32
+  yangtuo-worker --model models/llama-7b --adapter adapters/chinese-llama --weight-type int8
 
   Two workers with half of the layers each; the second one starts first or last, as you like:
   yangtuo-worker --model models/poem-alpaca --shard=1/2 --listen 127.0.0.1:0 \
@@ -66,12 +68,24 @@ void AddSeconds(CLI::App& app, const char* flag, Duration& value, const char* de
 }
 
 void AddModelFlags(CLI::App& app, WorkerOptions& options) {
-  static const std::map<std::string, WeightType> kWeightTypes = {
-      {"auto", WeightType::kAuto}, {"f32", WeightType::kF32}, {"bf16", WeightType::kBF16}};
+  static const std::map<std::string, WeightType> kWeightTypes = {{"auto", WeightType::kAuto},
+                                                                 {"f32", WeightType::kF32},
+                                                                 {"bf16", WeightType::kBF16},
+                                                                 {"int8", WeightType::kInt8},
+                                                                 {"int4", WeightType::kInt4}};
   app.add_option_function<std::string>(
          "--model", [&options](const std::string& path) { options.stage.model = path; },
-         "Model folder in Hugging Face layout")
+         "Model: a folder in Hugging Face or Meta layout, or a GGUF or llama2.c file")
+      ->type_name("PATH")
+      ->group(kModel);
+  app.add_option_function<std::vector<std::string>>(
+         "--adapter",
+         [&options](const std::vector<std::string>& paths) {
+           options.stage.adapters.assign(paths.begin(), paths.end());
+         },
+         "LoRA adapter to merge into the model while it is read; may be given again")
       ->type_name("FOLDER")
+      ->allow_extra_args(false)
       ->group(kModel);
   app.add_option("--model-name", options.model_name,
                  "Public name of the model; default: the folder's")
@@ -79,7 +93,9 @@ void AddModelFlags(CLI::App& app, WorkerOptions& options) {
   app.add_option_function<std::string>(
          "--weight-type",
          [&options](const std::string& name) { options.stage.weight_type = kWeightTypes.at(name); },
-         "auto is bf16 where the CPU multiplies it, else f32")
+         "What products compute with; auto: int8 or int4 where the model is stored in few bits, "
+         "else "
+         "bf16 where the CPU multiplies it, else f32")
       ->check(CLI::IsMember(kWeightTypes))
       ->default_function([&options] {
         for (const auto& [name, type] : kWeightTypes) {
@@ -165,11 +181,16 @@ void AddWorkerFlags(CLI::App& app, WorkerOptions& options) {
 
 absl::Status CheckWorkerOptions(const WorkerOptions& options) {
   if (options.stage.model.empty()) {
-    return absl::InvalidArgumentError("--model is missing: the folder of the model to serve");
+    return absl::InvalidArgumentError("--model is missing: the model to serve");
   }
   std::error_code error;
-  if (!std::filesystem::is_directory(options.stage.model, error)) {
-    return BadFlag("model", options.stage.model.string(), "a folder with config.json and weights");
+  if (!std::filesystem::exists(options.stage.model, error)) {
+    return BadFlag("model", options.stage.model.string(), "a model's folder or file");
+  }
+  for (const std::filesystem::path& adapter : options.stage.adapters) {
+    if (!std::filesystem::is_directory(adapter, error)) {
+      return BadFlag("adapter", adapter.string(), "a folder with adapter_config.json and weights");
+    }
   }
   if (!options.layers.empty()) {
     const auto layers = ParsePair(options.layers, ':');

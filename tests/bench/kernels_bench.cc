@@ -29,24 +29,26 @@ AlignedBuffer<float> Random(std::int64_t size) {
 
 // Floor of one row: weight bytes / memory bandwidth. Of many rows: 2 * rows * in * out / FLOP rate.
 void LinearRun(benchmark::State& state) {
-  const std::int64_t rows = state.range(0);
-  const std::int64_t in = state.range(1);
-  const std::int64_t out = state.range(2);
+  const auto type = static_cast<MatmulType>(state.range(0));
+  const std::int64_t rows = state.range(1);
+  const std::int64_t in = state.range(2);
+  const std::int64_t out = state.range(3);
   const MatmulShape shape{.in = in, .out = out};
-  const auto finding = FindRowPolicy(
-      {.type = MatmulType::kF32, .shapes = {&shape, 1}, .threads = Threads(), .max_rows = 16});
-  auto workspace =
-      MatmulWorkspace::Create({.type = MatmulType::kF32,
-                               .row_policy = finding.ok() ? finding->policy : RowPolicy{},
-                               .threads = Threads()});
+  MatmulOptions options{.type = type, .threads = Threads()};
+  if (!IsInteger(type)) {
+    const auto finding =
+        FindRowPolicy({.type = type, .shapes = {&shape, 1}, .threads = Threads(), .max_rows = 16});
+    options.row_policy = finding.ok() ? finding->policy : RowPolicy{};
+  }
+  auto workspace = MatmulWorkspace::Create(options);
   const AlignedBuffer<float> weight = Random(in * out);
   const StoredMatrix stored{.data = reinterpret_cast<const std::byte*>(weight.data()),
                             .dtype = DType::kF32,
                             .out = out,
                             .in = in};
   auto linear = Linear::Pack({&stored, 1}, *workspace);
-  if (!finding.ok() || !linear.ok()) {
-    state.SkipWithError("cannot multiply f32 here");
+  if (!linear.ok()) {
+    state.SkipWithError("no such products here");
     return;
   }
   const AlignedBuffer<float> x = Random(rows * in);
@@ -57,16 +59,19 @@ void LinearRun(benchmark::State& state) {
     benchmark::DoNotOptimize(status.ok());
   }
   using benchmark::Counter;
-  const auto weights = static_cast<double>(in * out);
-  state.counters["bytes"] =
-      Counter(weights * sizeof(float), Counter::kIsIterationInvariantRate, Counter::kIs1000);
-  state.counters["FLOP"] = Counter(2.0 * weights * static_cast<double>(rows),
-                                   Counter::kIsIterationInvariantRate, Counter::kIs1000);
-  state.SetLabel(MatmulInstructionSet() + " " + finding->policy.Name());
+  state.counters["bytes"] = Counter(static_cast<double>(linear->bytes()),
+                                    Counter::kIsIterationInvariantRate, Counter::kIs1000);
+  state.counters["OP"] = Counter(2.0 * static_cast<double>(in * out * rows),
+                                 Counter::kIsIterationInvariantRate, Counter::kIs1000);
+  state.SetLabel(MatmulInstructionSet(type, IntegerPath::kFastest));
 }
 BENCHMARK(LinearRun)
-    ->ArgNames({"rows", "in", "out"})
-    ->ArgsProduct({{1, 4, 16, 64, 512}, {4096}, {4096, 11008}})
+    ->ArgNames({"type", "rows", "in", "out"})
+    ->ArgsProduct({{static_cast<long>(MatmulType::kF32), static_cast<long>(MatmulType::kInt8),
+                    static_cast<long>(MatmulType::kInt4)},
+                   {1, 2, 4, 8, 16, 64, 512},
+                   {4096},
+                   {22016}})
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
 

@@ -53,6 +53,15 @@ TEST(PlanClusterTest, OneWorkerNeedsNoShards) {
   EXPECT_EQ(plan[2].listens[0].address, "127.0.0.1:50051");
 }
 
+TEST(PlanClusterTest, TellsWorkersTheWeightTypeAndAdapters) {
+  ClusterShape shape;
+  shape.weight_type = "int4";
+  shape.adapters = {"/a", "/b"};
+  const auto plan = PlanCluster(shape);
+  EXPECT_THAT(plan[0].arguments,
+              IsSupersetOf({"--weight-type", "int4", "--adapter", "/a", "--adapter", "/b"}));
+}
+
 TEST(PlanClusterTest, StartsTheShardsOfAGroupFromTheLastToTheFirst) {
   ClusterShape shape;
   shape.groups = 2;

@@ -30,6 +30,12 @@ PlannedService PlanWorker(const ClusterShape& shape, std::int32_t group, std::in
   if (!shape.kv_memory.empty()) {
     worker.arguments.insert(worker.arguments.end(), {"--kv-memory", shape.kv_memory});
   }
+  if (!shape.weight_type.empty()) {
+    worker.arguments.insert(worker.arguments.end(), {"--weight-type", shape.weight_type});
+  }
+  for (const std::string& adapter : shape.adapters) {
+    worker.arguments.insert(worker.arguments.end(), {"--adapter", adapter});
+  }
   if (shape.shards > 1) {
     worker.arguments.push_back(absl::StrFormat("--shard=%d/%d", shard, shape.shards));
   }

@@ -81,6 +81,8 @@ absl::StatusOr<ClusterOptions> Prepare(const UpOptions& options) {
   shape.threads = options.threads > 0 ? options.threads
                                       : std::max(1, GetCpuLimits().compute_threads() / processes);
   shape.kv_memory = options.kv_memory;
+  shape.weight_type = options.weight_type;
+  shape.adapters = options.adapters;
   shape.listen = options.listen;
   shape.admin_listen = options.admin_listen;
   shape.drain_seconds = options.drain_seconds;

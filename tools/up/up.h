@@ -19,6 +19,8 @@ struct UpOptions {
   std::string admin_listen = "127.0.0.1:0";  // of the gateway
   std::int32_t threads = 0;                  // of a worker process; 0: the cores divided by them
   std::string kv_memory;                     // of a worker process; empty: its default
+  std::string weight_type;                   // likewise
+  std::vector<std::string> adapters;         // merged into the model while it is read
   std::string port_file;
   std::string state_file;  // empty: in the state folder
   std::string log_folder;  // empty: a new one

@@ -12,7 +12,7 @@ namespace {
 constexpr char kExamples[] = R"(Examples:
   yangtuo up                                   the embedded demo model
   yangtuo up ~/models/chinese-alpaca-2-7b
-  yangtuo up ~/models/chinese-alpaca-2-13b --shards 2 --kv-memory 4GiB
+  yangtuo up ~/models/chinese-alpaca-2-13b --shards 2 --kv-memory 4GiB --weight-type int4
   yangtuo up --workers 2 --listen 0.0.0.0:50051
   yangtuo up --listen 127.0.0.1:0 --port-file ports.json     for scripts: any free port
 
@@ -39,6 +39,14 @@ void AddProcessFlags(CLI::App& app, UpOptions& options) {
   app.add_option(
       "--kv-memory", options.kv_memory,
       "memory for the KV cache of a worker process, such as 512MiB [the worker's choice]");
+  app.add_option("--weight-type", options.weight_type,
+                 "what products compute with [as the model is stored]")
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8", "int4"}));
+  app.add_option("--adapter", options.adapters,
+                 "LoRA adapter to merge into the model while it is read; may be given again")
+      ->type_name("FOLDER")
+      ->check(CLI::ExistingDirectory)
+      ->allow_extra_args(false);
   app.add_option("--worker-flag", options.worker_flags,
                  "another flag for every worker, such as --worker-flag=--log-level=debug; may be "
                  "given again")

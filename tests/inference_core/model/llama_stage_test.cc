@@ -3,10 +3,14 @@
 #include <fstream>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "inference_core/checkpoint/checkpoint.h"
 #include "inference_core/kernels/linear.h"
+#include "inference_core/model/llama_weights.h"
+#include "inference_core/model/numerics.h"
 #include "tests/testing/data.h"
 #include "tests/testing/safetensors_writer.h"
 #include "tests/testing/temp_dir.h"
@@ -42,7 +46,11 @@ TEST_F(LlamaStageTest, TellsWhatItIsBeforeAndAfterLoading) {
   EXPECT_EQ(info.numerics, identity->numerics);
   EXPECT_EQ(info.weight_type, "f32");
   EXPECT_EQ(identity->weight_type, "f32");
-  EXPECT_THAT(info.numerics, StartsWith("f32/kv-f32/" + kernels::MatmulInstructionSet() + "/"));
+  EXPECT_THAT(info.numerics,
+              StartsWith("f32/kv-f32/" +
+                         kernels::MatmulInstructionSet(kernels::MatmulType::kF32,
+                                                       kernels::IntegerPath::kFastest) +
+                         "/"));
   EXPECT_EQ(info.num_layers, 2);
   EXPECT_EQ(info.hidden, 32);
   EXPECT_EQ(info.vocab, 64);
@@ -150,23 +158,96 @@ void WriteWeights(const std::filesystem::path& folder, const std::vector<PlainTe
   });
 }
 
-TEST_F(LlamaStageTest, ReadsOnlyTheTensorsOfItsLayers) {
-  std::vector<PlainTensor> first;
-  std::vector<PlainTensor> last;
-  for (const PlainTensor& tensor : LlamaTensors(TinyLlamaConfig(), DType::kF32)) {
-    const bool of_first =
-        tensor.name.starts_with("model.layers.0.") || tensor.name.starts_with("model.embed_tokens");
-    (of_first ? first : last).push_back(tensor);
+// Remembers which tensors were asked for, and which were let go of.
+class WatchedTensors final : public TensorSource {
+ public:
+  explicit WatchedTensors(const TensorSource& source) : source_(source) {}
+  [[nodiscard]] const std::vector<TensorSpec>& tensors() const override {
+    return source_.tensors();
   }
-  options_.first_layer = 1;
-  WriteWeights(folder_.path(), last);
-  auto next = LoadLlamaStage(options_, nullptr);
-  ASSERT_TRUE(next.ok()) << next.status();
+  absl::Status ReadRows(std::size_t index, std::int64_t first, std::int64_t count,
+                        std::span<std::byte> rows) const override {
+    used.insert(tensors()[index].name);
+    return source_.ReadRows(index, first, count, rows);
+  }
+  [[nodiscard]] std::span<const std::byte> Mapped(std::size_t index) const override {
+    used.insert(tensors()[index].name);
+    return source_.Mapped(index);
+  }
+  void Forget(std::size_t index) const override { forgotten.insert(tensors()[index].name); }
+  [[nodiscard]] std::string Origin(std::size_t index) const override {
+    return source_.Origin(index);
+  }
 
-  options_.first_layer = 0;
+  mutable std::set<std::string> used;
+  mutable std::set<std::string> forgotten;
+
+ private:
+  const TensorSource& source_;
+};
+
+TEST_F(LlamaStageTest, ReadsOnlyTheTensorsOfItsLayersAndLetsGoOfThePackedOnes) {
+  const auto checkpoint = OpenCheckpoint(folder_.path());
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  const WatchedTensors tensors(*checkpoint->tensors);
+  auto workspace = kernels::MatmulWorkspace::Create({});
+  ASSERT_TRUE(workspace.ok());
+
+  const auto weights =
+      LoadLlamaWeights(tensors, checkpoint->config, {.first = 1, .last = 2}, *workspace);
+
+  ASSERT_TRUE(weights.ok()) << weights.status();
+  std::set<std::string> matrices;
+  for (const std::string& name : tensors.used) {
+    EXPECT_TRUE(name.starts_with("model.layers.1.") || name == "model.norm.weight" ||
+                name == "lm_head.weight")
+        << name;
+    if (name.find("norm") == std::string::npos) {
+      matrices.insert(name);
+    }
+  }
+  EXPECT_EQ(matrices.size(), 8U);
+  EXPECT_EQ(tensors.forgotten, matrices);
+}
+
+TEST_F(LlamaStageTest, NamesATensorThatIsMissing) {
+  std::vector<PlainTensor> tensors = LlamaTensors(TinyLlamaConfig(), DType::kF32);
+  std::erase_if(tensors,
+                [](const PlainTensor& t) { return t.name == "model.embed_tokens.weight"; });
+  WriteWeights(folder_.path(), tensors);
   const absl::Status missing = LoadLlamaStage(options_, nullptr).status();
   EXPECT_EQ(missing.code(), absl::StatusCode::kNotFound) << missing;
   EXPECT_THAT(std::string(missing.message()), HasSubstr("model.embed_tokens.weight"));
+}
+
+TEST_F(LlamaStageTest, KeepsTheTypeOfAModelThatIsStoredInFewBits) {
+  const auto type = [](std::int64_t cols, DType dtype) {
+    class OneMatrix final : public TensorSource {
+     public:
+      OneMatrix(std::int64_t c, DType d)
+          : tensors_({{.name = "model.layers.0.mlp.up_proj.weight", .dtype = d, .shape = {8, c}},
+                      {.name = "lm_head.weight", .dtype = DType::kF16, .shape = {99, c}}}) {}
+      [[nodiscard]] const std::vector<TensorSpec>& tensors() const override { return tensors_; }
+      absl::Status ReadRows(std::size_t, std::int64_t, std::int64_t,
+                            std::span<std::byte>) const override {
+        return absl::OkStatus();
+      }
+      [[nodiscard]] std::span<const std::byte> Mapped(std::size_t) const override { return {}; }
+      void Forget(std::size_t) const override {}
+      [[nodiscard]] std::string Origin(std::size_t) const override { return "made up"; }
+
+     private:
+      std::vector<TensorSpec> tensors_;
+    };
+    return WeightTypeFor(OneMatrix(cols, dtype));
+  };
+  EXPECT_EQ(type(4096, DType::kInt4), WeightType::kInt4);
+  EXPECT_EQ(type(4096, DType::kQ4_0), WeightType::kInt4);
+  EXPECT_EQ(type(4096, DType::kQ4_K), WeightType::kInt4);
+  EXPECT_EQ(type(4096, DType::kInt8), WeightType::kInt8);
+  EXPECT_EQ(type(4096, DType::kQ8_0), WeightType::kInt8);
+  EXPECT_EQ(type(4096, DType::kQ6_K), WeightType::kInt8);
+  EXPECT_EQ(type(4096, DType::kF16), WeightType::kAuto);
 }
 
 TEST_F(LlamaStageTest, NamesFileTensorAndShapesWhenATensorDoesNotFitTheConfiguration) {

@@ -6,7 +6,7 @@
 #include <stdexcept>
 #include <utility>
 
-#include "inference_core/formats/safetensors.h"
+#include "inference_core/checkpoint/checkpoint.h"
 #include "inference_core/model/kv_storage.h"
 #include "inference_core/model/numerics.h"
 
@@ -27,12 +27,13 @@ T OrThrow(absl::StatusOr<T> value) {
 }  // namespace
 
 RawModel::RawModel(const std::filesystem::path& folder, WeightType type) {
-  const LlamaConfig config = OrThrow(ReadLlamaConfig(folder));
-  const TensorFiles files = OrThrow(TensorFiles::Open(folder));
-  const Numerics numerics = OrThrow(DecideNumerics(config, type, kThreads, kMaxRows));
+  const Checkpoint checkpoint = OrThrow(OpenCheckpoint(folder));
+  const LlamaConfig& config = checkpoint.config;
+  const Numerics numerics =
+      OrThrow(DecideNumerics(config, {.type = type, .threads = kThreads, .max_rows = kMaxRows}));
   auto workspace = OrThrow(kernels::MatmulWorkspace::Create(numerics.matmul));
-  auto weights =
-      OrThrow(LoadLlamaWeights(files, config, {.first = 0, .last = config.layers}, workspace));
+  auto weights = OrThrow(LoadLlamaWeights(*checkpoint.tensors, config,
+                                          {.first = 0, .last = config.layers}, workspace));
   const kernels::KvLayout layout{.kv_heads = config.kv_heads, .head_dim = config.head_dim};
   auto kv = OrThrow(
       KvStorage::Create({.layout = layout, .layers = config.layers, .blocks = kMaxRows / 32}));

@@ -55,6 +55,22 @@ std::vector<DriverRequest> Mixture(std::size_t count, std::uint32_t seed) {
   return requests;
 }
 
+std::string NameOf(WeightType type) {
+  switch (type) {
+    case WeightType::kF32:
+      return "f32";
+    case WeightType::kBF16:
+      return "bf16";
+    case WeightType::kInt8:
+      return "int8";
+    case WeightType::kInt4:
+      return "int4";
+    case WeightType::kAuto:
+      break;
+  }
+  return "auto";
+}
+
 class StageProperties : public ::testing::TestWithParam<WeightType> {
  protected:
   void SetUp() override {
@@ -111,10 +127,9 @@ class StageProperties : public ::testing::TestWithParam<WeightType> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Of, StageProperties,
-                         ::testing::Values(WeightType::kF32, WeightType::kBF16),
-                         [](const auto& test) {
-                           return test.param == WeightType::kF32 ? "f32" : "bf16";
-                         });
+                         ::testing::Values(WeightType::kF32, WeightType::kBF16, WeightType::kInt8,
+                                           WeightType::kInt4),
+                         [](const auto& test) { return NameOf(test.param); });
 
 TEST_P(StageProperties, AnAnswerIsTheSameAloneAndAmongOthersHoweverStepsAreCut) {
   const std::vector<DriverRequest> requests = Mixture(40, 5);
@@ -157,6 +172,22 @@ TEST_P(StageProperties, AnyNumberOfThreadsGivesTheSameBits) {
   }
   ExpectSame(answers[0], answers[1], "two threads");
   ExpectSame(answers[0], answers[2], "three threads");
+}
+
+TEST_P(StageProperties, EveryInstructionSetGivesIntegerTypesTheSameTokens) {
+  if (GetParam() != WeightType::kInt8 && GetParam() != WeightType::kInt4) {
+    GTEST_SKIP() << "only integer sums are exact";
+  }
+  StageOptions options = Options();
+  std::vector<std::vector<DriverAnswer>> answers;
+  for (const kernels::IntegerPath path :
+       {kernels::IntegerPath::kPortable, kernels::IntegerPath::kFastest}) {
+    options.integer_path = path;
+    const auto stage = LoadLlamaStage(options, nullptr);
+    ASSERT_TRUE(stage.ok()) << stage.status();
+    answers.push_back(Drive(**stage, Mixture(10, 9), {.seed = 5, .max_chunk = 64}));
+  }
+  ExpectSame(answers[0], answers[1], "plain loops and the fastest kernels");
 }
 
 TEST_P(StageProperties, EveryPipelineCutGivesTheSameBits) {

@@ -5,7 +5,6 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/testing/data.h"
-#include "tests/testing/temp_dir.h"
 
 namespace yangtuo {
 namespace {
@@ -26,23 +25,25 @@ TEST(TokenizerFitTest, ATokenizerLargerThanTheEmbeddingIsRefusedWithWhatBelongsT
 }
 
 TEST(TokenizerFitTest, AModelWithoutTokenizerHasNoDigest) {
-  const TempDir folder;
-  const absl::StatusOr<std::string> digest = CheckTokenizerOf(folder.path(), 10);
+  const absl::StatusOr<std::string> digest = CheckTokenizerOf(Checkpoint());
   ASSERT_TRUE(digest.ok()) << digest.status();
   EXPECT_EQ(*digest, "");
 }
 
 TEST(TokenizerFitTest, ADamagedTokenizerNamesTheFile) {
-  const TempDir folder;
-  WriteTestFile(folder.path() / "tokenizer.model", "no protobuf at all");
-  EXPECT_THAT(std::string(CheckTokenizerOf(folder.path(), 10).status().message()),
-              HasSubstr("tokenizer.model"));
+  Checkpoint checkpoint;
+  checkpoint.tokenizer_model = "no protobuf at all";
+  checkpoint.tokenizer_file = "models/a/tokenizer.model";
+  EXPECT_THAT(std::string(CheckTokenizerOf(checkpoint).status().message()),
+              HasSubstr("models/a/tokenizer.model"));
 }
 
 TEST(TokenizerFitTest, TheDemoModelFitsItsTokenizer) {
-  const auto model = SourceFile("deploy/models/poem-alpaca");
-  EXPECT_EQ(CheckTokenizerOf(model, 6001).value_or("").size(), 64U);
-  EXPECT_TRUE(absl::IsFailedPrecondition(CheckTokenizerOf(model, 100).status()));
+  auto checkpoint = OpenCheckpoint(SourceFile("deploy/models/poem-alpaca"));
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_EQ(CheckTokenizerOf(*checkpoint).value_or("").size(), 64U);
+  checkpoint->config.vocab = 100;
+  EXPECT_TRUE(absl::IsFailedPrecondition(CheckTokenizerOf(*checkpoint).status()));
 }
 
 }  // namespace

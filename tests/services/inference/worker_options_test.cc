@@ -25,6 +25,9 @@ TEST(WorkerOptionsTest, NamesTheFlagThatIsWrong) {
   EXPECT_THAT(Refusal(options), HasSubstr("--model /no/such/model"));
   options.stage.model = folder.path();
   EXPECT_TRUE(CheckWorkerOptions(options).ok());
+  options.stage.adapters = {"/no/such/adapter"};
+  EXPECT_THAT(Refusal(options), HasSubstr("--adapter /no/such/adapter"));
+  options.stage.adapters.clear();
   for (const char* layers : {"3", "2:2", "-1:2", "a:b", "1:2:3"}) {
     options.layers = layers;
     EXPECT_THAT(Refusal(options), HasSubstr(std::string("--layers ") + layers)) << layers;

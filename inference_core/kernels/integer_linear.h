@@ -1,0 +1,87 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "inference_core/base/aligned_buffer.h"
+#include "inference_core/kernels/integer_kernels.h"
+#include "inference_core/kernels/linear.h"
+#include "inference_core/kernels/stored_rows.h"
+#include "inference_core/tensor/tensor_view.h"
+
+namespace yangtuo::kernels {
+
+// Products in int8 and int4 by our own kernels: Linear's and MatmulWorkspace's part for these
+// types, with the same contracts.
+
+// Quantized activations of one product, and what each thread sums in. Grown to what was needed
+// most.
+class IntegerWorkspace {
+ public:
+  static absl::StatusOr<IntegerWorkspace> Create(const MatmulOptions& options);
+
+ private:
+  friend class IntegerLinear;
+  IntegerWorkspace(const MatmulOptions& options, const IntegerKernels& kernels)
+      : options_(options), kernels_(&kernels) {}
+
+  MatmulOptions options_;
+  const IntegerKernels* kernels_;
+  AlignedBuffer<std::int8_t> x_;       // [rows, in padded to groups]
+  AlignedBuffer<float> scales_;        // [rows]
+  AlignedBuffer<std::int32_t> bias_;   // [rows, groups], int4 only
+  AlignedBuffer<std::int32_t> sums_;   // [threads, rows, kTileColumns]
+  AlignedBuffer<std::byte> expanded_;  // [threads, kChunkGroups * kInt8GroupBytes], int4 only
+};
+
+class IntegerLinear {
+ public:
+  static absl::StatusOr<IntegerLinear> Pack(std::span<const StoredMatrix> parts,
+                                            IntegerWorkspace& workspace);
+
+  [[nodiscard]] absl::Status Run(ConstMatrix x, Matrix y, IntegerWorkspace& workspace) const;
+
+  [[nodiscard]] std::int64_t bytes() const;
+
+ private:
+  struct Layout {
+    MatmulType type = MatmulType::kInt8;
+    std::int64_t in = 0;
+    std::int64_t out = 0;
+
+    [[nodiscard]] std::int64_t groups() const { return (in + kGroup - 1) / kGroup; }
+    [[nodiscard]] std::int64_t tiles() const { return (out + kTileColumns - 1) / kTileColumns; }
+    [[nodiscard]] std::int64_t group_bytes() const {
+      return type == MatmulType::kInt8 ? kInt8GroupBytes : kInt4GroupBytes;
+    }
+    [[nodiscard]] std::int64_t tile_bytes() const {
+      const std::int64_t multipliers = type == MatmulType::kInt8 ? 0 : kTileColumns;
+      return groups() * (group_bytes() + multipliers);
+    }
+  };
+  // Rows of x as the kernels take them.
+  struct Activations {
+    const std::int8_t* x = nullptr;
+    const float* scales = nullptr;
+    const std::int32_t* bias = nullptr;
+    std::int64_t rows = 0;
+  };
+
+  IntegerLinear(const Layout& layout, AlignedBuffer<std::byte> weight, AlignedBuffer<float> scales)
+      : layout_(layout), weight_(std::move(weight)), scales_(std::move(scales)) {}
+
+  absl::Status PackTile(std::span<const StoredMatrix> parts, std::int64_t tile);
+  Activations Quantize(ConstMatrix x, int threads, IntegerWorkspace& workspace) const;
+  void RunTile(const Activations& x, std::int64_t tile, Matrix y,
+               IntegerWorkspace& workspace) const;
+
+  Layout layout_;
+  AlignedBuffer<std::byte> weight_;  // [tiles, tile_bytes], see integer_kernels.h
+  AlignedBuffer<float> scales_;      // [tiles, kTileColumns]
+};
+
+}  // namespace yangtuo::kernels
