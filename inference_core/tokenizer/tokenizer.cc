@@ -46,21 +46,27 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::Load(const std::file
   YANGTUO_ASSIGN_OR_RETURN(const MappedFile mapped, MappedFile::Open(file));
   const std::string_view bytes(reinterpret_cast<const char*>(mapped.bytes().data()),
                                mapped.bytes().size());
-  YANGTUO_ASSIGN_OR_RETURN(Vocabulary vocabulary, Vocabulary::Parse(bytes, file.string()));
   const std::filesystem::path folder = file.has_parent_path() ? file.parent_path() : ".";
   YANGTUO_ASSIGN_OR_RETURN(const HfTokenizerFiles files, ReadHfTokenizerFiles(folder));
+  return FromModel(bytes, files, file.string(), options);
+}
+
+absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::FromModel(
+    std::string_view model, const HfTokenizerFiles& files, std::string_view origin,
+    const TokenizerOptions& options) {
+  YANGTUO_ASSIGN_OR_RETURN(Vocabulary vocabulary, Vocabulary::Parse(model, origin));
   absl::StatusOr<SpecialTokens> specials = SpecialTokens::Create(files, vocabulary);
   if (!specials.ok()) {
     return absl::DataLossError(
-        absl::StrFormat("%s: %s", file.string(), std::string(specials.status().message())));
+        absl::StrFormat("%s: %s", origin, std::string(specials.status().message())));
   }
   YANGTUO_ASSIGN_OR_RETURN(std::string chat_template,
                            ChooseTemplate(options.chat_template, files, vocabulary));
   YANGTUO_ASSIGN_OR_RETURN(const SentencePieceLibrary* library,
                            SentencePieceLibrary::Load(options.shim));
-  YANGTUO_ASSIGN_OR_RETURN(SentencePieceModel model, library->CreateModel(bytes, file.string()));
+  YANGTUO_ASSIGN_OR_RETURN(SentencePieceModel loaded, library->CreateModel(model, origin));
   return std::unique_ptr<const Tokenizer>(new Tokenizer(
-      std::move(vocabulary), *std::move(specials), std::move(model), std::move(chat_template)));
+      std::move(vocabulary), *std::move(specials), std::move(loaded), std::move(chat_template)));
 }
 
 absl::StatusOr<std::vector<std::int32_t>> Tokenizer::Encode(std::string_view text,

@@ -42,6 +42,11 @@ class Tokenizer {
   static absl::StatusOr<std::unique_ptr<const Tokenizer>> Load(
       const std::filesystem::path& path, const TokenizerOptions& options = {});
 
+  // A model file's bytes and what would lie beside it; `origin` names them in messages.
+  static absl::StatusOr<std::unique_ptr<const Tokenizer>> FromModel(
+      std::string_view model, const HfTokenizerFiles& files, std::string_view origin,
+      const TokenizerOptions& options = {});
+
   // O(n log n). INVALID_ARGUMENT for a text of 1 GiB and more.
   [[nodiscard]] absl::StatusOr<std::vector<std::int32_t>> Encode(
       std::string_view text, const EncodeOptions& options = {}) const;
