@@ -35,7 +35,8 @@ constexpr int kDeepest = 8;
 constexpr std::size_t kMostAxes = 8;
 // A dict can hold another many times over, so what is listed is bounded and not only what is
 // stored.
-constexpr std::size_t kMostVisits = std::size_t{1} << 20;
+constexpr std::size_t kMostVisits = std::size_t{1} << 17;
+constexpr std::size_t kLongestName = 1024;
 
 struct ElementType {
   std::string_view storage;
@@ -211,6 +212,9 @@ absl::Status CheckpointReader::ListDict(const PickleValue& dict, const std::stri
     const PickleValue& value = Item(dict, i + 1);
     if (key.kind != Kind::kText) {
       continue;
+    }
+    if (key.text.size() > kLongestName - std::min(prefix.size(), kLongestName)) {
+      return Fault(prefix, absl::StrFormat("a name of more than %d bytes", kLongestName));
     }
     const std::string name = prefix + key.text;
     bool typed_apart = false;
