@@ -1,6 +1,7 @@
 #include "inference_core/checkpoint/checkpoint.h"
 
 #include <algorithm>
+#include <optional>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -9,6 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "inference_core/base/mapped_file.h"
 #include "inference_core/base/status_macros.h"
+#include "inference_core/checkpoint/manifest.h"
 #include "inference_core/checkpoint/open_gguf.h"
 #include "inference_core/checkpoint/open_hf.h"
 #include "inference_core/checkpoint/open_meta.h"
@@ -74,6 +76,9 @@ absl::StatusOr<Checkpoint> OpenFolder(const fs::path& folder) {
   YANGTUO_ASSIGN_OR_RETURN(Checkpoint checkpoint, format == CheckpointFormat::kMeta
                                                       ? OpenMetaFolder(folder)
                                                       : OpenHfFolder(folder, format));
+  if (IsThere(folder / "config.json")) {
+    checkpoint.config_file = folder / "config.json";
+  }
   YANGTUO_RETURN_IF_ERROR(ReadTokenizer(folder, checkpoint));
   return checkpoint;
 }
@@ -94,6 +99,21 @@ absl::StatusOr<Checkpoint> OpenFile(const fs::path& path) {
       path.string()));
 }
 
+// A manifest that is of other files, or damaged, is as good as none: verify says so.
+absl::StatusOr<Checkpoint> WithManifest(Checkpoint checkpoint) {
+  const absl::StatusOr<std::optional<Manifest>> manifest = ReadManifest(checkpoint.path);
+  if (!manifest.ok() || !manifest->has_value() ||
+      (*manifest)->config != checkpoint.config.Canonical()) {
+    return checkpoint;
+  }
+  YANGTUO_ASSIGN_OR_RETURN(const std::string fingerprint, FingerprintOf(*checkpoint.tensors));
+  if (fingerprint == (*manifest)->fingerprint) {
+    checkpoint.digest = (*manifest)->Digest();
+    checkpoint.weak_digest = false;
+  }
+  return checkpoint;
+}
+
 }  // namespace
 
 absl::StatusOr<Checkpoint> OpenCheckpoint(const fs::path& path) {
@@ -103,10 +123,9 @@ absl::StatusOr<Checkpoint> OpenCheckpoint(const fs::path& path) {
     return absl::NotFoundError(
         absl::StrFormat("%s: expected a model folder or file, found nothing there", path.string()));
   }
-  if (fs::is_directory(status)) {
-    return OpenFolder(path);
-  }
-  return OpenFile(path);
+  YANGTUO_ASSIGN_OR_RETURN(Checkpoint checkpoint,
+                           fs::is_directory(status) ? OpenFolder(path) : OpenFile(path));
+  return WithManifest(std::move(checkpoint));
 }
 
 }  // namespace yangtuo

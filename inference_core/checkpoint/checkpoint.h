@@ -27,6 +27,7 @@ struct Checkpoint {
   std::filesystem::path path;
   CheckpointFormat format = CheckpointFormat::kSafetensors;
   LlamaConfig config;
+  std::filesystem::path config_file;  // the config.json that says so; empty: none
   std::shared_ptr<const TensorSource> tensors;
   // The sentencepiece model: of tokenizer.model beside the model, or made from a GGUF's own pieces
   // (then `tokenizer_file` is empty). Empty where the model has none.

@@ -4,6 +4,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
+#include "inference_core/quant/quant.h"
 
 namespace yangtuo {
 namespace {
@@ -59,7 +60,7 @@ absl::StatusOr<ConversionPlan> PlanConversion(const TensorSource& source, const 
   std::int64_t largest_piece = 0;
   for (const TensorSpec& from : source.tensors()) {
     PlannedTensor tensor{.from = from, .to = from, .asked = policy(from)};
-    if (tensor.asked != from.dtype && !(IsPlain(tensor.asked) && IsPlain(from.dtype))) {
+    if (tensor.asked != from.dtype && !CanQuantizeTo(tensor.asked)) {
       return absl::InvalidArgumentError(absl::StrFormat(
           "tensor %s: type %s can be read but not written", from.name, NameOf(tensor.asked)));
     }

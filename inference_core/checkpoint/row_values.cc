@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_format.h"
 #include "inference_core/base/float16.h"
+#include "inference_core/quant/quant.h"
 
 namespace yangtuo {
 namespace {
@@ -21,7 +22,10 @@ bool IsInfinite(DType type, std::uint16_t half) {
 }  // namespace
 
 void WidenRow(DType type, std::span<const std::byte> row, std::span<float> values) {
-  assert(IsPlain(type));
+  if (!IsPlain(type)) {
+    DequantizeRow(type, row, values);
+    return;
+  }
   assert(row.size() == values.size() * static_cast<std::size_t>(SizeOf(type)));
   if (type == DType::kF32) {
     std::memcpy(values.data(), row.data(), row.size());
@@ -37,10 +41,10 @@ void WidenRow(DType type, std::span<const std::byte> row, std::span<float> value
   }
 }
 
-absl::Status NarrowRow(DType type, std::span<const float> values,
-                       std::span<const float> /*importance*/, std::span<std::byte> row) {
+absl::Status NarrowRow(DType type, std::span<const float> values, std::span<const float> importance,
+                       std::span<std::byte> row) {
   if (!IsPlain(type)) {
-    return absl::UnimplementedError(absl::StrFormat("type %s is not known here", NameOf(type)));
+    return QuantizeRow(type, values, importance, row);
   }
   assert(row.size() == values.size() * static_cast<std::size_t>(SizeOf(type)));
   if (type == DType::kF32) {

@@ -39,6 +39,9 @@ absl::StatusOr<Checkpoint> WithAdapters(Checkpoint base,
       YANGTUO_ASSIGN_OR_RETURN(HfTokenizerFiles files, ReadHfTokenizerFiles(folder));
       base.chat_template = std::move(files.chat_template);
     }
+    if (adapter.model_config.has_value()) {
+      base.config_file = folder / "config.json";
+    }
     opened.push_back(std::move(adapter));
   }
   base.config = model.config;
