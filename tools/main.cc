@@ -7,8 +7,10 @@
 #include "services/common/build_info.h"
 #include "tools/bench_gateway/bench_gateway_command.h"
 #include "tools/chat/chat_command.h"
+#include "tools/convert/convert_command.h"
 #include "tools/generate/generate_command.h"
 #include "tools/health/health_command.h"
+#include "tools/merge_lora/merge_lora_command.h"
 #include "tools/models/models_command.h"
 #include "tools/status/status_command.h"
 #include "tools/up/up_command.h"
@@ -44,6 +46,8 @@ int main(int argc, char** argv) {
   yangtuo::AddChatCommand(app, run);
   yangtuo::AddModelsCommand(app, run);
   yangtuo::AddStatusCommand(app, run);
+  yangtuo::AddMergeLoraCommand(app, run);
+  yangtuo::AddConvertCommand(app, run);
   yangtuo::AddHealthCommand(app, run);
   CLI::App& bench = *app.add_subcommand("bench", "measure parts of a cluster");
   yangtuo::AddBenchGatewayCommand(bench, run);

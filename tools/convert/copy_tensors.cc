@@ -10,6 +10,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
+#include "inference_core/base/clock.h"
 #include "inference_core/base/mutex.h"
 #include "inference_core/base/sha256.h"
 #include "inference_core/base/status_macros.h"
@@ -161,40 +162,45 @@ class Crew {
   std::vector<std::thread> threads_;
 };
 
+// Reads and converts one piece.
+Converted ConvertPiece(const TensorSource& source, const ConversionPlan& plan, const Piece& piece,
+                       const CopyOptions& options) {
+  const PlannedTensor& tensor = plan.tensors[piece.tensor];
+  Converted result;
+  std::vector<std::byte> stored(static_cast<std::size_t>(piece.count * tensor.from.row_bytes()));
+  result.status = source.ReadRows(piece.tensor, piece.first, piece.count, stored);
+  if (!result.status.ok()) {
+    return result;
+  }
+  if (tensor.from.dtype == tensor.to.dtype) {
+    result.rows = std::move(stored);  // as it is: codes of blocks are not to be computed anew
+    return result;
+  }
+  const auto importance =
+      options.importance ? options.importance(tensor.from) : std::span<const float>();
+  result.status = ConvertRows(tensor, stored, importance, result);
+  if (!result.status.ok()) {
+    result.status = absl::Status(
+        result.status.code(),
+        absl::StrFormat("tensor %s, rows %d to %d: %s", tensor.from.name, piece.first,
+                        piece.first + piece.count - 1, std::string(result.status.message())));
+  }
+  return result;
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<CopiedTensor>> CopyTensors(const TensorSource& source,
                                                       const ConversionPlan& plan, TensorSink& sink,
                                                       const CopyOptions& options) {
   const std::vector<Piece> pieces = CutIntoPieces(plan);
-  const auto work = [&](std::size_t number) {
-    const Piece& piece = pieces[number];
-    const PlannedTensor& tensor = plan.tensors[piece.tensor];
-    Converted result;
-    std::vector<std::byte> stored(static_cast<std::size_t>(piece.count * tensor.from.row_bytes()));
-    result.status = source.ReadRows(piece.tensor, piece.first, piece.count, stored);
-    if (!result.status.ok()) {
-      return result;
-    }
-    if (tensor.from.dtype == tensor.to.dtype) {
-      result.rows = std::move(stored);  // as it is: codes of blocks are not to be computed anew
-      return result;
-    }
-    result.status = ConvertRows(
-        tensor, stored,
-        options.importance ? options.importance(tensor.from) : std::span<const float>(), result);
-    if (!result.status.ok()) {
-      result.status = absl::Status(
-          result.status.code(),
-          absl::StrFormat("tensor %s, rows %d to %d: %s", tensor.from.name, piece.first,
-                          piece.first + piece.count - 1, std::string(result.status.message())));
-    }
-    return result;
-  };
   Line line(pieces.size(), static_cast<std::size_t>(std::max(options.threads, 1)) * 2 + 1);
-  const Crew crew(options.threads, line, work);
+  const Crew crew(options.threads, line, [&](std::size_t number) {
+    return ConvertPiece(source, plan, pieces[number], options);
+  });
   std::vector<CopiedTensor> copied;
   Sha256 digest;
+  Sha256 ends;
   std::int64_t bytes_read = 0;
   for (const Piece& piece : pieces) {
     const PlannedTensor& tensor = plan.tensors[piece.tensor];
@@ -205,12 +211,17 @@ absl::StatusOr<std::vector<CopiedTensor>> CopyTensors(const TensorSource& source
     YANGTUO_RETURN_IF_ERROR(result.status);
     YANGTUO_RETURN_IF_ERROR(sink.Append(piece.tensor, result.rows));
     digest.Update(result.rows);
+    const std::span<const std::byte> rows = result.rows;
+    const auto row_bytes = static_cast<std::size_t>(tensor.to.row_bytes());
     if (piece.first == 0) {
-      copied.push_back({.spec = tensor.to, .sha256 = {}, .rounded = 0});
+      copied.push_back({.spec = tensor.to, .sha256 = {}, .ends_sha256 = {}, .rounded = 0});
+      ends.Update(rows.first(row_bytes));
     }
     copied.back().rounded += result.rounded;
     if (piece.first + piece.count == tensor.from.rows()) {
+      ends.Update(rows.last(row_bytes));
       copied.back().sha256 = digest.FinishHex();
+      copied.back().ends_sha256 = ends.FinishHex();
       source.Forget(piece.tensor);
     }
     bytes_read += piece.count * tensor.from.row_bytes();
@@ -219,6 +230,26 @@ absl::StatusOr<std::vector<CopiedTensor>> CopyTensors(const TensorSource& source
     }
   }
   return copied;
+}
+
+absl::StatusOr<double> EstimateSeconds(const TensorSource& source, const ConversionPlan& plan,
+                                       const CopyOptions& options, double disk_bytes_per_second) {
+  constexpr std::size_t kSamples = 5;
+  const std::vector<Piece> pieces = CutIntoPieces(plan);
+  double seconds = 0;
+  double elements = 0;
+  const SteadyClock clock;
+  for (std::size_t i = 0; i < std::min(kSamples, pieces.size()); ++i) {
+    const Piece& piece = pieces[pieces.size() * i / std::min(kSamples, pieces.size())];
+    const TimePoint begin = clock.Now();
+    YANGTUO_RETURN_IF_ERROR(ConvertPiece(source, plan, piece, options).status);
+    seconds += ToSeconds(clock.Now() - begin);
+    elements += static_cast<double>(piece.count) *
+                static_cast<double>(plan.tensors[piece.tensor].from.cols());
+  }
+  const double computing = seconds / std::max(elements, 1.0) *
+                           static_cast<double>(plan.elements()) / std::max(options.threads, 1);
+  return std::max(computing, static_cast<double>(plan.bytes_written) / disk_bytes_per_second);
 }
 
 }  // namespace yangtuo

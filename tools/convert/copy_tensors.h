@@ -28,6 +28,7 @@ struct CopyOptions {
 struct CopiedTensor {
   TensorSpec spec;           // as written
   std::string sha256;        // of its rows as written, in the model's order, hexadecimal
+  std::string ends_sha256;   // of its first and last row
   std::int64_t rounded = 0;  // values that the new type does not hold exactly, of plain types
 };
 
@@ -37,5 +38,10 @@ struct CopiedTensor {
 absl::StatusOr<std::vector<CopiedTensor>> CopyTensors(const TensorSource& source,
                                                       const ConversionPlan& plan, TensorSink& sink,
                                                       const CopyOptions& options);
+
+// Seconds that CopyTensors will take, extrapolated from a few pieces that are read and converted
+// now and from `disk_bytes_per_second` of writing.
+absl::StatusOr<double> EstimateSeconds(const TensorSource& source, const ConversionPlan& plan,
+                                       const CopyOptions& options, double disk_bytes_per_second);
 
 }  // namespace yangtuo
