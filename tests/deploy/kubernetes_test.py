@@ -339,7 +339,7 @@ class ProgramsTest(unittest.TestCase):
                 queries += [t["metadata"]["query"] for t in o["spec"]["triggers"]]
         self.assertEqual(asked, made)
         names = set(re.findall(r"\b(yangtuo_\w+)\{", " ".join(queries)))
-        self.assertEqual(names, {"yangtuo_requests_waiting", "yangtuo_kv_cache_usage_ratio"})
+        self.assertEqual(names, {"yangtuo_requests_running", "yangtuo_requests_waiting", "yangtuo_kv_cache_usage_ratio"})
         with Cluster() as cluster:
             for name in names:
                 self.assertEqual(cluster.leaders()[0].metric(name), 0)
