@@ -202,7 +202,7 @@ def plot(history, queue_times):
                 if before is None:
                     path.append(f"M{x:.1f} {at:.1f}")
                 elif at != before:
-                    path.append(f"H{x:.1f}V{at:.1f}" if row == 1 else f"L{x:.1f} {at:.1f}")
+                    path.append(f"H{x:.1f}V{at:.1f}")
                 before = at
             path.append(f"H{left + width}")
             parts.append(f'<path d="{"".join(path)}" fill="none" stroke="{paint}" stroke-width="{line}"/>')
