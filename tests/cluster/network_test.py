@@ -17,6 +17,7 @@ if __name__ == "__main__":
 import grpc  # noqa: E402  (after the namespaces)
 import network  # noqa: E402
 from cluster import POEM_ALPACA, Answer, generate_request, generation_pb2_grpc, wait_for  # noqa: E402
+from models import random_model  # noqa: E402
 from network import Network, NodeProcess  # noqa: E402
 
 FULL = bool(os.environ.get("YANGTUO_FULL"))
@@ -81,9 +82,9 @@ class Machines:
     def run(self, node, program, arguments):
         return NodeProcess(self.network.folder, node, program, arguments).start().wait_ports()
 
-    def new_group(self):
+    def new_group(self, model=POEM_ALPACA, name="poem"):
         number = next(self.numbers)
-        common = [*listen(50053), "--model", POEM_ALPACA, "--model-name", "poem", "--threads", 1, "--kv-memory", "64MiB"]
+        common = [*listen(50053), "--model", model, "--model-name", name, "--threads", 1, "--kv-memory", "64MiB"]
         nodes = [self.network.node(f"worker{number}-{i}") for i in range(self.shards)]
         for node in nodes:
             self.network.set_name(node.name, [node])
@@ -142,7 +143,7 @@ class Load:
 
         def events():
             nonlocal last, started
-            request = generate_request({"chat": prompt}, max_new_tokens=TOKENS, ignore_eos=True)
+            request = generate_request({"chat": prompt}, model="poem", max_new_tokens=TOKENS, ignore_eos=True)
             for event in stub.Generate(request, timeout=60):
                 now = time.monotonic()
                 pauses.append(now - last)
@@ -270,6 +271,34 @@ class NetworkTest(unittest.TestCase):
             self.assertLess(seen, 5)
             self.assertLess(pause, 12)
             self.finish(machines, load)
+
+    @only_full
+    def test_a_model_is_exchanged_for_another_one(self):
+        """As the operator's guide says: tokenizers serve both, new workers come, clients move, old workers go."""
+        verse = random_model("verse", hidden=64, layers=2, heads=4, kv_heads=2, ffn=128)
+        with Machines(workers=1) as machines:
+            with Load(machines) as load:
+                load.more(USERS)
+                for tokenizer in machines.tokenizers:
+                    tokenizer.command += ["--model", f"verse={verse}"]
+                    tokenizer.restart()
+                new = machines.new_group(verse, "verse")
+                machines.network.set_name("workers", [group[0].node for group in [*machines.groups, new]])
+                wait_for(lambda: all(g.metrics().get('yangtuo_workers_ready{model="verse"}') == 1 for g in machines.gateways),
+                         "both gateways serve the new model")
+                load.more(USERS)
+            self.report(load)
+            self.finish(machines, load)
+            old = machines.groups.pop()
+            machines.groups.append(new)
+            machines.publish()
+            self.assertEqual(old[0].stop(), 0)
+            for gateway in machines.gateways:
+                wait_for(lambda g=gateway: g.metrics()['yangtuo_workers_ready{model="poem"}'] == 0, "the old model is gone")
+                with grpc.insecure_channel(gateway.address()) as channel:
+                    request = generate_request("春", model="verse", max_new_tokens=5, ignore_eos=True)
+                    answer = Answer(generation_pb2_grpc.GenerationServiceStub(channel).Generate(request, timeout=30))
+                self.assertEqual(len(answer.tokens), 5)
 
     @only_full
     def test_half_of_the_workers_are_cut_off_and_come_back(self):
