@@ -11,6 +11,7 @@
 #include "tools/generate/generate_command.h"
 #include "tools/health/health_command.h"
 #include "tools/merge_lora/merge_lora_command.h"
+#include "tools/merge_tokenizer/merge_tokenizer_command.h"
 #include "tools/models/models_command.h"
 #include "tools/status/status_command.h"
 #include "tools/up/up_command.h"
@@ -48,6 +49,7 @@ int main(int argc, char** argv) {
   yangtuo::AddStatusCommand(app, run);
   yangtuo::AddMergeLoraCommand(app, run);
   yangtuo::AddConvertCommand(app, run);
+  yangtuo::AddMergeTokenizerCommand(app, run);
   yangtuo::AddHealthCommand(app, run);
   CLI::App& bench = *app.add_subcommand("bench", "measure parts of a cluster");
   yangtuo::AddBenchGatewayCommand(bench, run);
