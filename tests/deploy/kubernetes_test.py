@@ -11,9 +11,9 @@ import unittest
 from manifests import K8S, OVERLAYS, all_containers, environment, of_kind, pod_templates, read_documents, render, selects
 from programs import BINARIES, POEM_ALPACA, PREFIXES, default_listen, flag_of, flags, node_folder, run
 
-# What the kubelet, clusters and controllers do beside the programs' own drain.
-CALLS_END = 2  # seconds that a worker gives to trailers after its drain
-FRONT, WORKERS = ("gateway", "tokenizer"), ("worker", "worker-group-0", "worker-group-1", "worker/leaderTemplate")
+# The endpoint picker of an InferencePool comes from its own chart.
+PICKER = {"matchLabels": {"inferencepool": "yangtuo"}}
+CALLS_END = 2  # seconds that gateways and workers give to trailers after their drain
 
 
 def every_pod():
@@ -23,10 +23,29 @@ def every_pod():
             yield f"{overlay}: {name}", template, objects
 
 
-def program_container(template):
-    containers = [c for c in template["spec"]["containers"] if c["command"][0] in PREFIXES]
-    assert len(containers) == 1, containers
-    return containers[0]
+def is_sidecar(container):
+    return container.get("restartPolicy") == "Always"
+
+
+def services(template):
+    """The containers that run one of our services: the pod's own, and its sidecars."""
+    found = [c for c in all_containers(template) if c["command"][0] in PREFIXES]
+    assert found, template
+    return found
+
+
+def every_service():
+    for name, template, objects in every_pod():
+        for container in services(template):
+            yield f"{name}/{container['name']}", template, container, objects
+
+
+def ports_of(template):
+    return {p["name"]: p["containerPort"] for container in services(template) for p in container["ports"]}
+
+
+def component(container):
+    return container["command"][0].removeprefix("yangtuo-")
 
 
 def listens(container, values):
@@ -103,12 +122,14 @@ class SafetyTest(unittest.TestCase):
                     self.assertNotIn(key, spec)
 
     def test_a_drain_ends_before_the_pod_is_killed(self):
-        for name, template, objects in every_pod():
-            container = program_container(template)
+        for name, template, container, objects in every_service():
             prefix = PREFIXES[container["command"][0]]
             drain = float(environment(container, template, objects)[f"{prefix}DRAIN_SECONDS"])
-            before = container["lifecycle"]["preStop"]["sleep"]["seconds"]
             grace = template["spec"]["terminationGracePeriodSeconds"]
+            if is_sidecar(container):  # ends after the pod's own containers, when nothing runs in it
+                self.assertLessEqual(drain, CALLS_END, name)
+                continue
+            before = container["lifecycle"]["preStop"]["sleep"]["seconds"]
             self.assertGreaterEqual(before, 5, name)
             self.assertGreaterEqual(grace, before + drain + 3 * CALLS_END, name)
 
@@ -116,24 +137,24 @@ class SafetyTest(unittest.TestCase):
         for overlay in OVERLAYS:
             drains, longest = {}, None
             for name, template in pod_templates(render(overlay)):
-                container = program_container(template)
-                values = environment(container, template, render(overlay))
-                drains[name] = float(values[PREFIXES[container["command"][0]] + "DRAIN_SECONDS"])
-                longest = float(values.get("YANGTUO_GATEWAY_DEFAULT_DEADLINE", longest or 0))
+                for container in services(template):
+                    values = environment(container, template, render(overlay))
+                    if not is_sidecar(container) and component(container) != "tokenizer":
+                        drains[name] = float(values[PREFIXES[container["command"][0]] + "DRAIN_SECONDS"])
+                    longest = float(values.get("YANGTUO_GATEWAY_DEFAULT_DEADLINE", longest or 0))
             self.assertGreater(longest, 0, overlay)
             for name, drain in drains.items():
-                if name != "tokenizer":
-                    self.assertGreaterEqual(drain, longest, f"{overlay}: {name}")
+                self.assertGreaterEqual(drain, longest, f"{overlay}: {name}")
 
     def test_shards_outlast_their_leader(self):
         templates = dict(pod_templates(render("sharded")))
-        sleep = {role: program_container(templates[f"worker/{role}"])["lifecycle"]["preStop"]["sleep"]["seconds"]
+        sleep = {role: services(templates[f"worker/{role}"])[0]["lifecycle"]["preStop"]["sleep"]["seconds"]
                  for role in ("leaderTemplate", "workerTemplate")}
         self.assertGreater(sleep["workerTemplate"], sleep["leaderTemplate"])
 
     def test_workers_own_whole_cores(self):
         for name, template, _ in every_pod():
-            if template["metadata"]["labels"]["app.kubernetes.io/component"] != "worker":
+            if template["metadata"]["labels"]["app.kubernetes.io/component"] not in ("worker", "server"):
                 continue
             for container in all_containers(template):
                 resources = container["resources"]
@@ -176,19 +197,25 @@ class ReferencesTest(unittest.TestCase):
             for o in of_kind(objects, "Service"):
                 for template in some(o["spec"]["selector"], f"Service {o['metadata']['name']}"):
                     for port in o["spec"]["ports"]:
-                        names = {p["name"]: p["containerPort"] for p in program_container(template)["ports"]}
+                        names = ports_of(template)
                         if o["metadata"]["name"] != "shards" or port["targetPort"] in names:
                             self.assertEqual(names[port["targetPort"]], port["port"], f"{overlay}: {o['metadata']['name']}")
             for o in of_kind(objects, "NetworkPolicy"):
                 spec = o["spec"]
-                some(spec["podSelector"].get("matchLabels", {}), f"NetworkPolicy {o['metadata']['name']}")
-                peers = [p for rule in spec.get("ingress", []) for p in rule["from"]]
-                peers += [p for rule in spec.get("egress", []) for p in rule["to"]]
+                peers = [p for rule in spec.get("ingress", []) for p in rule.get("from", [])]
+                peers += [p for rule in spec.get("egress", []) for p in rule.get("to", [])]
+                if spec["podSelector"] != PICKER:
+                    some(spec["podSelector"].get("matchLabels", {}), f"NetworkPolicy {o['metadata']['name']}")
                 for peer in peers:
-                    if "podSelector" in peer:
+                    if "podSelector" in peer and peer["podSelector"] != PICKER:
                         some(peer["podSelector"]["matchLabels"], f"a peer of NetworkPolicy {o['metadata']['name']}")
             for o in of_kind(objects, "PodMonitor"):
-                some(o["spec"]["selector"]["matchLabels"], "PodMonitor")
+                ports = {name for template in some(o["spec"]["selector"]["matchLabels"], "PodMonitor")
+                         for name in ports_of(template) if name.startswith("admin")}
+                self.assertEqual({endpoint["port"] for endpoint in o["spec"]["podMetricsEndpoints"]}, ports, overlay)
+            for o in of_kind(objects, "InferencePool"):
+                for template in some(o["spec"]["selector"]["matchLabels"], "InferencePool"):
+                    self.assertEqual([p["number"] for p in o["spec"]["targetPorts"]], [ports_of(template)["grpc"]])
 
     def test_policies_open_the_ports_that_the_pods_listen_on(self):
         """Every port but the admin one is reachable by whom it is for, and no policy names any other port."""
@@ -201,11 +228,11 @@ class ReferencesTest(unittest.TestCase):
                         opened.setdefault(port["port"], []).append(o["spec"]["podSelector"].get("matchLabels", {}))
             listening = set()
             for name, template in pod_templates(objects):
-                for port in program_container(template)["ports"]:
-                    listening.add(port["containerPort"])
-                    self.assertTrue(any(selects(s, template) for s in opened.get(port["containerPort"], [])),
+                for port in ports_of(template).values():
+                    listening.add(port)
+                    self.assertTrue(any(selects(s, template) for s in opened.get(port, [])),
                                     f"{overlay}: nobody may reach {name} on {port}")
-            self.assertLessEqual(set(opened), listening | {50060}, overlay)
+            self.assertLessEqual(set(opened), listening | {50060, 9002}, overlay)
 
     def test_what_pods_refer_to_exists(self):
         for overlay in OVERLAYS:
@@ -214,7 +241,7 @@ class ReferencesTest(unittest.TestCase):
             def names(kind):
                 return {o["metadata"]["name"] for o in of_kind(objects, kind)}
 
-            services = names("Service")
+            heads = names("Service")
             for name, template in pod_templates(objects):
                 spec = template["spec"]
                 self.assertIn(spec["serviceAccountName"], names("ServiceAccount"), f"{overlay}: {name}")
@@ -227,11 +254,12 @@ class ReferencesTest(unittest.TestCase):
                         self.assertIn(volume["persistentVolumeClaim"]["claimName"], names("PersistentVolumeClaim"))
                     elif "secret" in volume:
                         self.assertIn(volume["secret"]["secretName"], (K8S / "README.md").read_text())
-                for value in environment(program_container(template), template, objects).values():
-                    for host in re.findall(r"dns:///([a-z-]+):", value):
-                        self.assertIn(host, services, f"{overlay}: {name}")
+                for container in services(template):
+                    for value in environment(container, template, objects).values():
+                        for host in re.findall(r"dns:///([a-z-]+):", value):
+                            self.assertIn(host, heads, f"{overlay}: {name}")
             for o in of_kind(objects, "StatefulSet"):
-                self.assertIn(o["spec"]["serviceName"], services, overlay)
+                self.assertIn(o["spec"]["serviceName"], heads, overlay)
             targets = [o["spec"]["scaleTargetRef"] for o in of_kind(objects, "HorizontalPodAutoscaler", "ScaledObject")]
             kinds = {(o["apiVersion"], o["kind"], o["metadata"]["name"]) for o in objects}
             for target in targets:
@@ -248,8 +276,7 @@ class ProgramsTest(unittest.TestCase):
                             tls / "tls.crt", "-days", "1", "-subj", "/CN=workers"], check=True, capture_output=True)
             (tls / "ca.crt").write_bytes((tls / "tls.crt").read_bytes())
             checked = 0
-            for name, template, objects in every_pod():
-                container = program_container(template)
+            for name, template, container, objects in every_service():
                 program = container["command"][0]
                 values = environment(container, template, objects)
                 for variable, value in values.items():
@@ -264,20 +291,22 @@ class ProgramsTest(unittest.TestCase):
             self.assertGreater(checked, 12)
 
     def test_ports_are_the_programs_own_and_open_to_the_pod_network(self):
-        for name, template, objects in every_pod():
-            container = program_container(template)
+        for name, template, container, objects in every_service():
             program = container["command"][0]
             values = environment(container, template, objects)
             ports = listens(container, values)
-            self.assertEqual(ports, {flag: port for flag, (_, port) in default_listen(program).items()},
-                             f"{name}: the documented ports")
+            documented = {flag: port for flag, (_, port) in default_listen(program).items()}
+            if len(services(template)) > 1:  # programs that share a pod need admin ports of their own
+                self.assertEqual(len(ports_of(template)), len(set(ports_of(template).values())), name)
+                documented["admin-listen"] = ports["admin-listen"]
+            self.assertEqual(ports, documented, f"{name}: the documented ports")
             declared = {p["containerPort"] for p in container["ports"]}
             for flag, port in ports.items():
                 variable = PREFIXES[program] + flag.upper().replace("-", "_")
                 if port in declared:
                     self.assertRegex(values.get(variable, ""), r"^0\.0\.0\.0:", f"{name}: {variable} is loopback only")
                 else:
-                    self.assertNotIn(variable, values, f"{name}: {variable} is no port of the pod")
+                    self.assertRegex(values.get(variable, "127.0.0.1:"), r"^127\.0\.0\.1:", f"{name}: {variable} is no port of the pod")
             self.assertLessEqual(declared, set(ports.values()), name)
 
     def test_shards_of_a_group_find_each_other(self):
@@ -285,13 +314,13 @@ class ProgramsTest(unittest.TestCase):
         templates = dict(pod_templates(objects))
         for role, index in (("leaderTemplate", 0), ("workerTemplate", 1)):
             template = templates[f"worker/{role}"]
-            values = environment(program_container(template), template, objects)
+            values = environment(services(template)[0], template, objects)
             self.assertEqual(values["YANGTUO_WORKER_SHARD"], f"{index}/2")
             # LeaderWorkerSet names pods NAME-GROUP and NAME-GROUP-WORKER, in a headless service NAME.
             self.assertEqual(values["YANGTUO_WORKER_NEXT"], "worker-0-{next}.worker:50060")
         objects = render("sharded-statefulset")
         for o in of_kind(objects, "StatefulSet"):
-            values = environment(program_container(o["spec"]["template"]), o["spec"]["template"], objects)
+            values = environment(services(o["spec"]["template"])[0], o["spec"]["template"], objects)
             self.assertEqual(values["YANGTUO_WORKER_SHARD"], f"0/{o['spec']['replicas']}")
             self.assertEqual(values["YANGTUO_WORKER_NEXT"], f"{o['metadata']['name']}-{{next}}.{o['spec']['serviceName']}:50060")
 
@@ -299,32 +328,30 @@ class ProgramsTest(unittest.TestCase):
         """On a running cluster: every path is 200 and every health name is SERVING."""
         from cluster import Cluster, health_pb2
         paths, names = {}, {}
-        for name, template, objects in every_pod():
-            container = program_container(template)
-            component = template["metadata"]["labels"]["app.kubernetes.io/component"]
+        for name, _, container, _ in every_service():
             ports = {p["name"]: p["containerPort"] for p in container["ports"]}
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                 kind = container[probe]
                 if "httpGet" in kind:
-                    self.assertEqual(kind["httpGet"]["port"], "admin", name)
-                    paths.setdefault(component, set()).add(kind["httpGet"]["path"])
+                    self.assertIn(kind["httpGet"]["port"], [port for port in ports if port.startswith("admin")], name)
+                    paths.setdefault(component(container), set()).add(kind["httpGet"]["path"])
                 else:
                     self.assertIn(kind["grpc"]["port"], ports.values(), name)
                     port = "shard" if kind["grpc"]["port"] == ports.get("shard") else "grpc"
-                    names.setdefault(component, set()).add((port, kind["grpc"]["service"]))
+                    names.setdefault(component(container), set()).add((port, kind["grpc"]["service"]))
         self.assertEqual({c: p for c, p in paths.items() if "/livez" not in p}, {})
         with Cluster(shards=2) as cluster:
             processes = {"gateway": [cluster.gateway], "tokenizer": [cluster.tokenizer], "worker": cluster.workers[0]}
-            for component, asked in paths.items():
-                for process in processes[component]:
+            for program, asked in paths.items():
+                for process in processes[program]:
                     for path in asked:
-                        self.assertEqual(process.http(path)[0], 200, f"{component} {path}")
-            for component, asked in names.items():
+                        self.assertEqual(process.http(path)[0], 200, f"{program} {path}")
+            for program, asked in names.items():
                 for port, service in asked:
                     role = -1 if "Shard" in service else 0
-                    process = processes[component][role]
+                    process = processes[program][role]
                     self.assertEqual(cluster.health(process, service, port), health_pb2.HealthCheckResponse.SERVING,
-                                     f"{component} {service}")
+                                     f"{program} {service}")
 
     def test_autoscalers_read_metrics_that_workers_have(self):
         from cluster import Cluster
