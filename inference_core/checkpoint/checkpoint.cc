@@ -13,6 +13,7 @@
 #include "inference_core/checkpoint/manifest.h"
 #include "inference_core/checkpoint/open_gguf.h"
 #include "inference_core/checkpoint/open_hf.h"
+#include "inference_core/checkpoint/open_llama2c.h"
 #include "inference_core/checkpoint/open_meta.h"
 #include "inference_core/tokenizer/hf_tokenizer_files.h"
 
@@ -83,19 +84,26 @@ absl::StatusOr<Checkpoint> OpenFolder(const fs::path& folder) {
   return checkpoint;
 }
 
+// A GGUF file by its first bytes, one of llama2.c by its name: it has no mark of its own.
 absl::StatusOr<Checkpoint> OpenFile(const fs::path& path) {
   constexpr std::string_view kGgufMagic = "GGUF";
+  std::string begin;
   {
     YANGTUO_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
-    const std::string_view begin(reinterpret_cast<const char*>(file.bytes().data()),
-                                 std::min(file.bytes().size(), kGgufMagic.size()));
-    if (begin == kGgufMagic) {
-      return OpenGgufFile(path);
-    }
+    begin.assign(reinterpret_cast<const char*>(file.bytes().data()),
+                 std::min(file.bytes().size(), kGgufMagic.size()));
+  }
+  if (begin == kGgufMagic) {
+    return OpenGgufFile(path);
+  }
+  if (path.extension() == ".bin" && !begin.starts_with("PK")) {
+    YANGTUO_ASSIGN_OR_RETURN(Checkpoint checkpoint, OpenLlama2cFile(path));
+    YANGTUO_RETURN_IF_ERROR(ReadTokenizer(path.parent_path(), checkpoint));
+    return checkpoint;
   }
   return absl::NotFoundError(absl::StrFormat(
-      "%s: expected a model folder or a GGUF file, found another file; of a model in several "
-      "files give the folder",
+      "%s: expected a model folder, a GGUF file or llama2.c's .bin, found another file; of a model "
+      "in several files give the folder",
       path.string()));
 }
 

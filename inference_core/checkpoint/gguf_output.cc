@@ -9,39 +9,11 @@
 #include "inference_core/checkpoint/llama_tensors.h"
 #include "inference_core/checkpoint/row_order.h"
 #include "inference_core/formats/gguf_writer.h"
+#include "inference_core/tokenizer/model_pieces.h"
 #include "inference_core/tokenizer/vocabulary.h"
 
 namespace yangtuo {
 namespace {
-
-// llama.cpp's llama_token_type.
-enum class GgufToken : std::int32_t {
-  kNormal = 1,
-  kUnknown = 2,
-  kControl = 3,
-  kUserDefined = 4,
-  kUnused = 5,
-  kByte = 6,
-};
-
-GgufToken TypeOf(PieceType type) {
-  switch (type) {
-    case PieceType::kNormal:
-      return GgufToken::kNormal;
-    case PieceType::kUnknown:
-      return GgufToken::kUnknown;
-    case PieceType::kControl:
-      return GgufToken::kControl;
-    case PieceType::kUserDefined:
-    case PieceType::kAdded:
-      return GgufToken::kUserDefined;
-    case PieceType::kUnused:
-      return GgufToken::kUnused;
-    case PieceType::kByte:
-      return GgufToken::kByte;
-  }
-  return GgufToken::kNormal;
-}
 
 // llama.cpp's llama_ftype: the type of most matrices, for people.
 std::uint32_t FileTypeOf(const OutputModel& model) {
@@ -98,13 +70,13 @@ absl::Status SetTokenizer(const OutputModel& model, GgufKeyValues& keys) {
     if (!vocabulary.Contains(id)) {
       tokens.push_back(absl::StrFormat("[unused%d]", id));
       scores.push_back(0);
-      types.push_back(static_cast<std::int32_t>(GgufToken::kUnused));
+      types.push_back(PieceTypeNumber(PieceType::kUnused));
       continue;
     }
     const VocabularyPiece& piece = vocabulary.piece(id);
     tokens.push_back(piece.literal);
     scores.push_back(piece.score);
-    types.push_back(static_cast<std::int32_t>(TypeOf(piece.type)));
+    types.push_back(PieceTypeNumber(piece.type));
     unknown = piece.type == PieceType::kUnknown ? id : unknown;
   }
   keys.SetText("tokenizer.ggml.model", "llama");

@@ -10,6 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "inference_core/base/status_macros.h"
+#include "inference_core/checkpoint/gguf_tokenizer.h"
 #include "inference_core/checkpoint/llama_tensors.h"
 #include "inference_core/checkpoint/stored_tensors.h"
 #include "inference_core/formats/nearest_name.h"
@@ -156,6 +157,7 @@ absl::StatusOr<Checkpoint> OpenGgufFile(const std::filesystem::path& path) {
   checkpoint.tensors = MakeStoredSource(std::move(places), file);
   YANGTUO_ASSIGN_OR_RETURN(checkpoint.chat_template,
                            file->metadata().Text("tokenizer.chat_template", ""));
+  YANGTUO_ASSIGN_OR_RETURN(checkpoint.tokenizer_model, TokenizerOfGguf(*file));
   checkpoint.digest = file->WeakDigest(checkpoint.config.Canonical());
   return checkpoint;
 }

@@ -9,6 +9,7 @@
 #include "gtest/gtest.h"
 #include "inference_core/checkpoint/checkpoint.h"
 #include "inference_core/formats/safetensors.h"
+#include "inference_core/tokenizer/vocabulary.h"
 #include "tests/inference_core/checkpoint/rows_of.h"
 #include "tests/testing/data.h"
 #include "tests/testing/safetensors_writer.h"
@@ -179,10 +180,40 @@ TEST(OpenCheckpointGoldenTest, AGgufFileIsTheSameModelAsTheFolder) {
   EXPECT_TRUE(RowsOf(source, *head, 0, 512) == RowsOf(source, 0, 0, 512));
 }
 
+TEST(OpenCheckpointGoldenTest, AFileOfLlama2CIsTheSameModelAsTheFolder) {
+  const std::optional<fs::path> file = SharedData("weights/stories260K/stories260K.bin");
+  const std::optional<fs::path> folder = SharedData("weights/stories260K/hf-f32");
+  if (!file.has_value() || !folder.has_value()) {
+    GTEST_SKIP() << "no shared data beside this checkout";
+  }
+  const auto found = OpenCheckpoint(*file);
+  ASSERT_TRUE(found.ok()) << found.status();
+  const auto expected = OpenCheckpoint(*folder);
+  ASSERT_TRUE(expected.ok()) << expected.status();
+  EXPECT_EQ(found->format, CheckpointFormat::kLlama2C);
+  EXPECT_EQ(found->config.Canonical(), expected->config.Canonical());
+  EXPECT_EQ(found->tokenizer_model, expected->tokenizer_model);
+  ExpectSameTensors(*found->tensors, *expected->tensors);
+}
+
+TEST(OpenCheckpointGoldenTest, AGgufFileBringsItsTokenizer) {
+  const std::optional<fs::path> gguf = SharedData("weights/stories260K/stories260K.gguf");
+  if (!gguf.has_value()) {
+    GTEST_SKIP() << "no shared data beside this checkout";
+  }
+  const auto checkpoint = OpenCheckpoint(*gguf);
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  const auto vocabulary = Vocabulary::Parse(checkpoint->tokenizer_model, "made");
+  ASSERT_TRUE(vocabulary.ok()) << vocabulary.status();
+  EXPECT_EQ(vocabulary->size(), 512);
+  EXPECT_EQ(vocabulary->bos_id(), 1);
+  EXPECT_TRUE(checkpoint->tokenizer_file.empty());
+}
+
 TEST(OpenCheckpointPathTest, SaysWhatAFileWouldHaveToBe) {
   const TempDir folder;
-  WriteTestFile(folder.path() / "model.bin", "neither of these");
-  const absl::Status status = OpenCheckpoint(folder.path() / "model.bin").status();
+  WriteTestFile(folder.path() / "model.zip", "neither of these");
+  const absl::Status status = OpenCheckpoint(folder.path() / "model.zip").status();
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(status.message()), HasSubstr("GGUF"));
 }
