@@ -15,6 +15,7 @@
 #include "tools/models/models_command.h"
 #include "tools/status/status_command.h"
 #include "tools/up/up_command.h"
+#include "tools/verify/verify_command.h"
 
 namespace {
 
@@ -50,6 +51,7 @@ int main(int argc, char** argv) {
   yangtuo::AddMergeLoraCommand(app, run);
   yangtuo::AddConvertCommand(app, run);
   yangtuo::AddMergeTokenizerCommand(app, run);
+  yangtuo::AddVerifyCommand(app, run);
   yangtuo::AddHealthCommand(app, run);
   CLI::App& bench = *app.add_subcommand("bench", "measure parts of a cluster");
   yangtuo::AddBenchGatewayCommand(bench, run);
