@@ -46,9 +46,9 @@ absl::StatusOr<TokenizerToLoad> ParseModel(const std::string& text) {
   const bool folder = std::filesystem::is_directory(model.path, error);
   const std::filesystem::path file = folder ? model.path / kModelFile : model.path;
   if (!std::filesystem::exists(file, error)) {
-    return absl::NotFoundError(
-        absl::StrFormat("--model %s: there is no %s; expected a folder with %s, or such a file",
-                        text, file.string(), kModelFile));
+    return absl::NotFoundError(absl::StrFormat(
+        "--model %s: there is no %s; expected a folder with %s, such a file, or a GGUF model", text,
+        file.string(), kModelFile));
   }
   return model;
 }
@@ -74,7 +74,8 @@ absl::Status ApplyTemplate(const std::string& text, std::vector<TokenizerToLoad>
 void AddTokenizerFlags(CLI::App& app, TokenizerProcessOptions& options) {
   app.footer(kExamples);
   app.add_option("--model", options.models,
-                 "A tokenizer to serve (repeatable): a model folder or a tokenizer.model file; "
+                 "A tokenizer to serve (repeatable): a model folder, a tokenizer.model file or a "
+                 "GGUF model; "
                  "NAME is the model's public name, by default its folder's")
       ->type_name("[NAME=]PATH")
       ->group("Tokenizers");

@@ -21,7 +21,7 @@ struct TokenizerProcessOptions {
 // One tokenizer to load.
 struct TokenizerToLoad {
   std::string name;
-  std::filesystem::path path;  // a folder with tokenizer.model, or the file
+  std::filesystem::path path;  // a folder with tokenizer.model, the file, or a model file
   std::string chat_template;   // empty: the model's own
 };
 

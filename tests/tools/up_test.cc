@@ -38,6 +38,7 @@ TEST(PlanClusterTest, OneWorkerNeedsNoShards) {
   ClusterShape shape;
   shape.programs = "/bin";
   shape.model = "/models/m";
+  shape.tokenizer = "/models/m";
   shape.model_name = "m";
   shape.threads = 3;
   shape.kv_memory = "64MiB";
@@ -136,6 +137,14 @@ TEST(FindModelFolderTest, SaysWhichFileIsMissing) {
   const auto found = FindModelFolder(folder.path().string(), "/nowhere");
   EXPECT_EQ(found.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(found.status().message()), HasSubstr("has no tokenizer.model"));
+}
+
+TEST(FindModelFolderTest, TakesOneFile) {
+  const TempDir folder;
+  std::ofstream(folder.path() / "m.gguf") << "x";
+  const auto found = FindModelFolder((folder.path() / "m.gguf").string(), "/nowhere");
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_EQ(found->filename(), "m.gguf");
 }
 
 TEST(FindModelFolderTest, IgnoresASlashAtTheEnd) {

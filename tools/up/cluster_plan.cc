@@ -52,13 +52,14 @@ PlannedService PlanWorker(const ClusterShape& shape, std::int32_t group, std::in
 }
 
 PlannedService PlanTokenizer(const ClusterShape& shape) {
-  return {.name = kTokenizerName,
-          .program = shape.programs / "yangtuo-tokenizer",
-          .arguments = {"--model", absl::StrFormat("%s=%s", shape.model_name, shape.model.string()),
-                        "--drain-seconds", absl::StrFormat("%g", shape.drain_seconds)},
-          .listens = ServiceListens(kAnyPort, kAnyPort),
-          .peers = {},
-          .stop_stage = StopStage::kTokenizer};
+  return {
+      .name = kTokenizerName,
+      .program = shape.programs / "yangtuo-tokenizer",
+      .arguments = {"--model", absl::StrFormat("%s=%s", shape.model_name, shape.tokenizer.string()),
+                    "--drain-seconds", absl::StrFormat("%g", shape.drain_seconds)},
+      .listens = ServiceListens(kAnyPort, kAnyPort),
+      .peers = {},
+      .stop_stage = StopStage::kTokenizer};
 }
 
 PlannedService PlanGateway(const ClusterShape& shape) {

@@ -38,6 +38,7 @@ struct PlannedService {
 struct ClusterShape {
   std::filesystem::path programs;  // the folder of the services
   std::filesystem::path model;
+  std::filesystem::path tokenizer;  // the model or adapter whose tokenizer it is
   std::string model_name;
   std::int32_t groups = 1;   // worker groups
   std::int32_t shards = 1;   // processes of a group

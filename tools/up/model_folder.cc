@@ -22,20 +22,22 @@ bool IsThere(const fs::path& path) {
   return fs::exists(path, ignored);
 }
 
-absl::Status CheckModelFolder(const fs::path& folder) {
-  if (folder.extension() == ".gguf") {
+// What is wrong beyond this, the worker says when it opens the model.
+absl::Status CheckModelFolder(const fs::path& model) {
+  std::error_code ignored;
+  if (!fs::is_directory(model, ignored)) {
+    return absl::OkStatus();  // one file: GGUF
+  }
+  const auto missing = [&model](const char* file) {
     return absl::FailedPreconditionError(absl::StrFormat(
-        "%s is a GGUF file, which cannot be served yet: give a folder in Hugging Face layout",
-        folder.string()));
+        "%s has no %s: a model is a folder with config.json (Meta's: params.json), tokenizer.model "
+        "and weights, or a GGUF file",
+        model.string(), file));
+  };
+  if (!IsThere(model / "config.json") && !IsThere(model / "params.json")) {
+    return missing("config.json");
   }
-  for (const char* file : {"config.json", "tokenizer.model"}) {
-    if (!IsThere(folder / file)) {
-      return absl::FailedPreconditionError(absl::StrFormat(
-          "%s has no %s: a model is a folder with config.json, tokenizer.model and *.safetensors",
-          folder.string(), file));
-    }
-  }
-  return absl::OkStatus();
+  return IsThere(model / "tokenizer.model") ? absl::OkStatus() : missing("tokenizer.model");
 }
 
 }  // namespace

@@ -66,6 +66,18 @@ absl::StatusOr<std::filesystem::path> StateFileOf(const UpOptions& options) {
   return folder / absl::StrFormat("up-%d.json", getpid());
 }
 
+// The last adapter's that brings one, else the model's own.
+std::filesystem::path TokenizerOf(const ClusterShape& shape) {
+  std::filesystem::path found = shape.model;
+  for (const std::string& adapter : shape.adapters) {
+    std::error_code error;
+    if (std::filesystem::exists(std::filesystem::path(adapter) / "tokenizer.model", error)) {
+      found = adapter;
+    }
+  }
+  return found;
+}
+
 absl::StatusOr<ClusterOptions> Prepare(const UpOptions& options) {
   ClusterOptions cluster;
   ClusterShape& shape = cluster.shape;
@@ -83,6 +95,7 @@ absl::StatusOr<ClusterOptions> Prepare(const UpOptions& options) {
   shape.kv_memory = options.kv_memory;
   shape.weight_type = options.weight_type;
   shape.adapters = options.adapters;
+  shape.tokenizer = TokenizerOf(shape);
   shape.listen = options.listen;
   shape.admin_listen = options.admin_listen;
   shape.drain_seconds = options.drain_seconds;
