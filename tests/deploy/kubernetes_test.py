@@ -4,6 +4,7 @@ programs (variables, ports, probes, health names, metrics) is true of the progra
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import tempfile
 import unittest
@@ -352,6 +353,32 @@ class ProgramsTest(unittest.TestCase):
                     process = processes[program][role]
                     self.assertEqual(cluster.health(process, service, port), health_pb2.HealthCheckResponse.SERVING,
                                      f"{program} {service}")
+
+    def test_models_are_verified_before_they_are_served(self):
+        """The init step of every pod with weights, on the demo model and on one with a changed byte."""
+        with tempfile.TemporaryDirectory() as folder:
+            damaged = pathlib.Path(folder) / "damaged"
+            shutil.copytree(POEM_ALPACA, damaged)
+            verified = 0
+            for name, template, objects in every_pod():
+                init = [c for c in template["spec"].get("initContainers", []) if not is_sidecar(c)]
+                if not any(component(container) == "worker" for container in services(template)):
+                    self.assertEqual(init, [], name)
+                    continue
+                verified += 1
+                self.assertEqual([c["command"] for c in init], [["yangtuo", "verify", "$(MODEL_PATH)"]], name)
+                self.assertRegex(environment(init[0], template, objects)["MODEL_PATH"], "^/models/", name)
+            self.assertGreater(verified, 5)
+            command = [BINARIES / "yangtuo", "verify"]
+            self.assertEqual(run([*command, damaged, "--write"]).returncode, 0)
+            self.assertEqual(run([*command, damaged]).returncode, 0)
+            with open(damaged / "model.safetensors", "r+b") as weights:
+                weights.seek(-1, 2)
+                byte = weights.read(1)
+                weights.seek(-1, 2)
+                weights.write(bytes([byte[0] ^ 1]))
+            result = run([*command, damaged])
+            self.assertEqual(result.returncode, 1, result.stdout + result.stderr)
 
     def test_autoscalers_read_metrics_that_workers_have(self):
         from cluster import Cluster
