@@ -1,6 +1,7 @@
 #include "tools/convert/conversion.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <system_error>
 #include <unistd.h>
 #include <utility>
@@ -55,6 +56,17 @@ absl::Status CheckDisk(const PreparedConversion& prepared) {
   return absl::OkStatus();
 }
 
+// Said before the work, and by a dry run too; the writer refuses again.
+absl::Status CheckTarget(const OutputModel& output) {
+  std::error_code error;
+  if (output.format != CheckpointFormat::kGguf && std::filesystem::exists(output.path, error) &&
+      !std::filesystem::is_empty(output.path, error)) {
+    return absl::AlreadyExistsError(absl::StrFormat(
+        "%s is there already and not empty; give a new folder", output.path.string()));
+  }
+  return absl::OkStatus();
+}
+
 // What the user should know of types.
 std::vector<std::string> WarningsOf(const ConversionPlan& plan) {
   std::vector<std::string> warnings;
@@ -101,6 +113,7 @@ absl::StatusOr<PreparedConversion> Prepare(const Conversion& conversion) {
       prepared.plan, PlanConversion(*conversion.input.tensors, conversion.types, prepared.threads));
   prepared.output = OutputOf(conversion, prepared.plan, format);
   YANGTUO_RETURN_IF_ERROR(CheckOutput(prepared.output));
+  YANGTUO_RETURN_IF_ERROR(CheckTarget(prepared.output));
   YANGTUO_ASSIGN_OR_RETURN(const std::uint64_t free, FreeDiskBytes(prepared.output.path));
   prepared.free_disk_bytes = static_cast<std::int64_t>(std::min<std::uint64_t>(free, INT64_MAX));
   YANGTUO_RETURN_IF_ERROR(CheckDisk(prepared));
