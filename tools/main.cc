@@ -5,9 +5,14 @@
 
 #include "CLI/CLI.hpp"
 #include "services/common/build_info.h"
+#include "tools/bench_compare/bench_compare_command.h"
+#include "tools/bench_engine/bench_engine_command.h"
 #include "tools/bench_gateway/bench_gateway_command.h"
+#include "tools/bench_kernels/bench_kernels_command.h"
+#include "tools/bench_make_model/make_model_command.h"
 #include "tools/chat/chat_command.h"
 #include "tools/convert/convert_command.h"
+#include "tools/eval/eval_command.h"
 #include "tools/generate/generate_command.h"
 #include "tools/health/health_command.h"
 #include "tools/merge_lora/merge_lora_command.h"
@@ -53,9 +58,14 @@ int main(int argc, char** argv) {
   yangtuo::AddMergeTokenizerCommand(app, run);
   yangtuo::AddVerifyCommand(app, run);
   yangtuo::AddHealthCommand(app, run);
-  CLI::App& bench = *app.add_subcommand("bench", "measure parts of a cluster");
+  yangtuo::AddEvalCommand(app, run);
+  CLI::App& bench = *app.add_subcommand("bench", "measure the engine and parts of a cluster");
+  yangtuo::AddBenchMakeModelCommand(bench, run);
+  yangtuo::AddBenchKernelsCommand(bench, run);
+  yangtuo::AddBenchEngineCommand(bench, run);
+  yangtuo::AddBenchCompareCommand(bench, run);
   yangtuo::AddBenchGatewayCommand(bench, run);
-  bench.footer("Examples:\n  yangtuo bench gateway --help");
+  bench.footer("Examples:\n  yangtuo bench engine --help\n  yangtuo bench gateway --help");
   app.set_version_flag("--version", std::string(yangtuo::ThisBuild().version));
   app.footer(kExamples);
   app.failure_message(Explain);

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "inference_core/base/status_macros.h"
-#include "inference_core/kernels/integer_rows.h"
+#include "inference_core/quant/quant.h"
 
 namespace yangtuo::kernels {
 
@@ -24,8 +24,8 @@ absl::StatusOr<EmbeddingTable> EmbeddingTable::Copy(const StoredMatrix& table, K
     const std::span<std::byte> kept =
         rows.span().subspan(static_cast<std::size_t>(r) * row_bytes, row_bytes);
     if (round) {
-      WidenRow(row.dtype, row.bytes, wide);
-      QuantizeInt8Row(wide, kept);
+      DequantizeRow(row.dtype, row.bytes, wide);
+      YANGTUO_RETURN_IF_ERROR(QuantizeRow(DType::kInt8, wide, {}, kept));
     } else {
       std::copy(row.bytes.begin(), row.bytes.end(), kept.begin());
     }
@@ -37,8 +37,9 @@ void EmbeddingTable::LookUp(std::span<const std::int32_t> ids, Matrix y) const {
   const auto row_bytes = static_cast<std::size_t>(RowBytes(dtype_, y.dim(1)));
   for (std::size_t r = 0; r < ids.size(); ++r) {
     assert(ids[r] >= 0 && ids[r] < vocab_);
-    WidenRow(dtype_, rows_.span().subspan(static_cast<std::size_t>(ids[r]) * row_bytes, row_bytes),
-             y.Row(static_cast<std::int64_t>(r)));
+    DequantizeRow(dtype_,
+                  rows_.span().subspan(static_cast<std::size_t>(ids[r]) * row_bytes, row_bytes),
+                  y.Row(static_cast<std::int64_t>(r)));
   }
 }
 

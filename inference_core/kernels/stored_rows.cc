@@ -1,14 +1,10 @@
 #include "inference_core/kernels/stored_rows.h"
 
 #include <algorithm>
-#include <array>
-#include <cassert>
-#include <cstring>
 
 #include "absl/strings/str_format.h"
-#include "inference_core/base/float16.h"
 #include "inference_core/base/status_macros.h"
-#include "inference_core/kernels/integer_rows.h"
+#include "inference_core/quant/quant.h"
 
 namespace yangtuo::kernels {
 namespace {
@@ -16,41 +12,7 @@ namespace {
 // Rows asked for at once where a matrix is not in memory: some sources compute them.
 constexpr std::int64_t kReadAhead = 16;
 
-void WidenHalves(DType dtype, std::span<const std::byte> row, std::span<float> y) {
-  // Through an aligned copy: the source may begin at an odd address.
-  std::array<std::uint16_t, 512> bits;
-  for (std::size_t first = 0; first < y.size(); first += bits.size()) {
-    const std::size_t count = std::min(bits.size(), y.size() - first);
-    std::memcpy(bits.data(), row.data() + first * sizeof(std::uint16_t),
-                count * sizeof(std::uint16_t));
-    const std::span<const std::uint16_t> x(bits.data(), count);
-    if (dtype == DType::kF16) {
-      F16ToFloat(x, y.subspan(first, count));
-    } else {
-      Bf16ToFloat(x, y.subspan(first, count));
-    }
-  }
-}
-
 }  // namespace
-
-void WidenRow(DType dtype, std::span<const std::byte> row, std::span<float> y) {
-  assert(static_cast<std::int64_t>(row.size()) ==
-         RowBytes(dtype, static_cast<std::int64_t>(y.size())));
-  switch (dtype) {
-    case DType::kF32:
-      std::memcpy(y.data(), row.data(), y.size_bytes());
-      return;
-    case DType::kInt8:
-      DequantizeInt8Row(row, y);
-      return;
-    case DType::kInt4:
-      DequantizeInt4Row(row, y);
-      return;
-    default:
-      WidenHalves(dtype, row, y);
-  }
-}
 
 absl::StatusOr<RowReader::Row> RowReader::ReadFrom(const StoredMatrix& part, std::int64_t row) {
   const std::int64_t bytes = RowBytes(part.dtype, part.in);
@@ -81,7 +43,7 @@ absl::StatusOr<RowReader::Row> RowReader::Read(std::int64_t row) {
 
 absl::Status RowReader::Widen(std::int64_t row, std::span<float> y) {
   YANGTUO_ASSIGN_OR_RETURN(const Row stored, Read(row));
-  WidenRow(stored.dtype, stored.bytes, y);
+  DequantizeRow(stored.dtype, stored.bytes, y);
   return absl::OkStatus();
 }
 
@@ -94,9 +56,9 @@ absl::StatusOr<StackedShape> ShapeOf(std::span<const StoredMatrix> parts) {
           "parts of a linear layer must have one input size, found [%d, %d] below [*, %d]",
           part.out, part.in, shape.in));
     }
-    if (!IsPlain(part.dtype) && part.dtype != DType::kInt8 && part.dtype != DType::kInt4) {
-      return absl::UnimplementedError(
-          absl::StrFormat("weights of type %s cannot be computed with", NameOf(part.dtype)));
+    if (!RowFits(part.dtype, part.in)) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "rows of %d columns do not divide into blocks of %s", part.in, NameOf(part.dtype)));
     }
     shape.out += part.out;
   }

@@ -23,9 +23,6 @@ struct StoredMatrix {
       read = {};
 };
 
-// One row as it is stored, widened to f32.
-void WidenRow(DType dtype, std::span<const std::byte> row, std::span<float> y);
-
 // Several matrices put one below the other, read row by row. One thread; every thread has its own.
 class RowReader {
  public:

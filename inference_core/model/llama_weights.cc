@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "inference_core/base/status_macros.h"
 #include "inference_core/kernels/stored_rows.h"
+#include "inference_core/quant/quant.h"
 
 namespace yangtuo {
 namespace {
@@ -37,7 +38,7 @@ class WeightReader {
     std::vector<std::byte> row(static_cast<std::size_t>(tensor.row_bytes()));
     YANGTUO_RETURN_IF_ERROR(source_.ReadRows(index, 0, 1, row));
     std::vector<float> values(static_cast<std::size_t>(config_.hidden));
-    kernels::WidenRow(tensor.dtype, row, values);
+    DequantizeRow(tensor.dtype, row, values);
     return values;
   }
 

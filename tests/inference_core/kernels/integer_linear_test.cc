@@ -11,6 +11,7 @@
 #include "inference_core/kernels/integer_kernels.h"
 #include "inference_core/kernels/integer_rows.h"
 #include "inference_core/kernels/linear.h"
+#include "inference_core/quant/quant.h"
 #include "tests/inference_core/kernels/random_floats.h"
 
 namespace yangtuo::kernels {
@@ -53,15 +54,10 @@ Weight Quantized(const std::vector<float>& values, const Case& c) {
     const std::span<std::byte> row = std::span(weight.bytes).subspan(o * row_bytes, row_bytes);
     const std::span<const float> x = std::span(values).subspan(o * in, in);
     std::vector<float> wide(in);
-    if (dtype == DType::kInt8) {
-      QuantizeInt8Row(x, row);
-      DequantizeInt8Row(row, wide);
-      weight.scales.push_back(SplitInt8Row(row).scale);
-    } else {
-      QuantizeInt4Row(x, {}, row);
-      DequantizeInt4Row(row, wide);
-      weight.scales.push_back(SplitInt4Row(row, c.in).scale);
-    }
+    EXPECT_TRUE(QuantizeRow(dtype, x, {}, row).ok());
+    DequantizeRow(dtype, row, wide);
+    weight.scales.push_back(dtype == DType::kInt8 ? SplitInt8Row(row).scale
+                                                  : SplitInt4Row(row, c.in).scale);
     for (const float value : wide) {
       weight.multiples.push_back(
           static_cast<std::int32_t>(std::lround(value / weight.scales.back())));

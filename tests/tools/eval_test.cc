@@ -1,0 +1,123 @@
+#include <fstream>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "inference_core/checkpoint/checkpoint.h"
+#include "tests/testing/data.h"
+#include "tests/testing/temp_dir.h"
+#include "tools/bench_compare/comparison.h"
+#include "tools/bench_engine/engine_bench.h"
+#include "tools/bench_make_model/make_model.h"
+#include "tools/eval/perplexity.h"
+
+namespace yangtuo {
+namespace {
+
+using nlohmann::json;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+TEST(SplitDocumentsTest, SeparatesAtEmptyLinesAndStopsAtTheLimit) {
+  EXPECT_THAT(SplitDocuments("a\nb\n\nc\n\n\n\nd\n", 0), ElementsAre("a\nb", "c", "d\n"));
+  EXPECT_THAT(SplitDocuments("a\n\nb\n\nc", 2), ElementsAre("a", "b"));
+  EXPECT_THAT(SplitDocuments("", 0), ElementsAre());
+}
+
+absl::StatusOr<Perplexity> OfPoemLlama(WeightType type) {
+  PerplexityOptions options;
+  options.stage.model = SharedData("weights/poem-llama").value_or("");
+  options.stage.weight_type = type;
+  options.stage.threads = 2;
+  options.text = SharedData("text/poems_valid.txt").value_or("");
+  return MeasurePerplexity(options, [](std::int64_t) {});
+}
+
+// The reference is float64; what 8 and 4 bits may cost was measured by simulation: 1.0010, 1.0093.
+TEST(PerplexityTest, OfTwoHundredPoemsIsTheRecordedOneAndGrowsLittleInFewBits) {
+  const auto file = SharedData("golden/dev/perplexity-poem-llama.json");
+  if (!file.has_value() || !SharedData("weights/poem-llama").has_value()) {
+    GTEST_SKIP() << "the shared data is not beside this checkout";
+  }
+  const json golden = json::parse(ReadTestFile(*file));
+  const double expected = golden["perplexity"].get<double>();
+  const auto f32 = OfPoemLlama(WeightType::kF32);
+  ASSERT_TRUE(f32.ok()) << f32.status();
+  EXPECT_EQ(f32->documents, 200);
+  EXPECT_EQ(f32->tokens, golden["tokens"].get<std::int64_t>());
+  EXPECT_NEAR(f32->nll / golden["nll_sum"].get<double>(), 1.0, 1e-6);
+  EXPECT_NEAR(f32->value(), expected, 1e-3);
+  const auto int8 = OfPoemLlama(WeightType::kInt8);
+  ASSERT_TRUE(int8.ok()) << int8.status();
+  EXPECT_LE(int8->value() / expected, 1.002);
+  const auto int4 = OfPoemLlama(WeightType::kInt4);
+  ASSERT_TRUE(int4.ok()) << int4.status();
+  EXPECT_LE(int4->value() / expected, 1.015);
+  RecordProperty("int8", std::to_string(int8->value() / expected));
+  RecordProperty("int4", std::to_string(int4->value() / expected));
+}
+
+TEST(PerplexityTest, SaysWhatIsMissing) {
+  const TempDir folder;
+  PerplexityOptions options;
+  options.stage.model = folder.path() / "none";
+  EXPECT_TRUE(absl::IsNotFound(MeasurePerplexity(options, [](std::int64_t) {}).status()));
+}
+
+TEST(MakeModelTest, ItsModelsOpenAndRunInTheTypeThatTheyAreStoredIn) {
+  const TempDir folder;
+  LlamaConfig config = *NamedShape("1.3b");
+  config.layers = 1;
+  config.hidden = 64;
+  config.heads = 2;
+  config.kv_heads = 2;
+  config.head_dim = 32;
+  config.ffn = 96;
+  config.vocab = 600;
+  for (const auto& [type, computed] :
+       {std::pair(DType::kQ4_0, "int4"), std::pair(DType::kQ8_0, "int8")}) {
+    const auto file = folder.path() / (std::string(NameOf(type)) + ".gguf");
+    std::int64_t written = 0;
+    const absl::Status made =
+        MakeModel(config, type, file, [&](std::int64_t done, std::int64_t of) {
+          written = done;
+          EXPECT_LE(done, of);
+        });
+    ASSERT_TRUE(made.ok()) << made;
+    EXPECT_GT(written, 0);
+    EngineBenchOptions options;
+    options.stage.model = file;
+    options.stage.threads = 1;
+    options.prompt_tokens = 40;
+    options.decode_tokens = 3;
+    options.batches = {1, 3};
+    options.repeats = 1;
+    const auto speed = MeasureEngine(options);
+    ASSERT_TRUE(speed.ok()) << speed.status();
+    EXPECT_EQ(speed->weight_type, computed);
+    EXPECT_GT(speed->prefill_tokens_per_second, 0.0);
+    ASSERT_EQ(speed->decode.size(), 2U);
+    EXPECT_EQ(speed->decode[1].sequences, 3);
+    EXPECT_GT(speed->decode[1].tokens_per_second, 0.0);
+  }
+  EXPECT_FALSE(NamedShape("8b").has_value());
+}
+
+TEST(ComparisonTest, PutsTheBestOfBothBesideEachOther) {
+  const auto a =
+      ParseSpeed(R"({"prefill": 100, "decode": {"1": 10, "32": 50}, "load_seconds": 2})");
+  const auto b = ParseSpeed(R"({"prefill": 90, "decode": {"1": 12, "32": 40}, "load_seconds": 1})");
+  ASSERT_TRUE(a.ok() && b.ok());
+  const MeasuredSpeed best = BestOf(*a, *b);
+  EXPECT_EQ(best.prefill, 100);
+  EXPECT_EQ(best.decode.at(1), 12);
+  const json ratios = json::parse(ComparisonJson(*b, best))["ratio"];
+  EXPECT_DOUBLE_EQ(ratios["decode"]["32"].get<double>(), 1.25);
+  EXPECT_THAT(FormatComparison(*b, best), HasSubstr("decode of 32"));
+  EXPECT_FALSE(ParseSpeed("Error: cannot find module").ok());
+  EXPECT_FALSE(ParseSpeed(R"({"prefill": 1, "decode": {"x": 1}})").ok());
+}
+
+}  // namespace
+}  // namespace yangtuo

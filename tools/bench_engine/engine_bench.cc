@@ -1,0 +1,189 @@
+#include "tools/bench_engine/engine_bench.h"
+
+#include <algorithm>
+#include <fstream>
+#include <memory>
+#include <sstream>
+#include <utility>
+
+#include "inference_core/base/clock.h"
+#include "inference_core/base/cpu.h"
+#include "inference_core/base/status_macros.h"
+#include "inference_core/model/stage.h"
+
+namespace yangtuo {
+namespace {
+
+constexpr std::int32_t kDecodePrompt = 32;
+
+std::int64_t AnonymousBytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    std::istringstream words(line);
+    std::string key;
+    std::int64_t kilobytes = 0;
+    if (words >> key >> kilobytes && key == "RssAnon:") {
+      return kilobytes * 1024;
+    }
+  }
+  return 0;
+}
+
+TokenId MadeUpToken(std::int32_t index, std::int32_t vocab) {
+  return static_cast<TokenId>((std::int64_t{index} * 7919 + 300) % vocab);
+}
+
+// A stage with what its steps and sequences are numbered by.
+struct NumberedStage {
+  Stage& stage;
+  std::uint64_t steps = 0;
+  SequenceId sequences = 0;
+};
+
+// Sequences of a stage with their tokens and blocks, computed step by step.
+class Sequences {
+ public:
+  Sequences(NumberedStage& stage, std::int32_t count, std::int32_t prompt, std::int32_t most)
+      : stage_(stage), blocks_each_((most + kKvBlockSize - 1) / kKvBlockSize) {
+    for (std::int32_t s = 0; s < count; ++s) {
+      SequenceOpen open;
+      open.id = ++stage.sequences;
+      open.sampling.temperature = 0.0F;
+      for (std::int32_t i = 0; i < prompt; ++i) {
+        open.prompt_ids.push_back(MadeUpToken(s * prompt + i, stage.stage.info().vocab));
+      }
+      opens_.push_back(std::move(open));
+      done_.push_back(0);
+      next_.push_back(0);
+    }
+  }
+
+  // All of sequence `s`'s prompt, in one step.
+  absl::Status Prefill(std::int32_t s) {
+    const auto at = static_cast<std::size_t>(s);
+    Step step;
+    step.opens.push_back(opens_[at]);
+    step.rows.push_back(RowsOf(s, opens_[at].prompt_ids));
+    return Run(std::move(step));
+  }
+
+  // One token of every sequence.
+  absl::Status Decode() {
+    Step step;
+    for (std::size_t s = 0; s < opens_.size(); ++s) {
+      step.rows.push_back(RowsOf(static_cast<std::int32_t>(s), {next_[s]}));
+    }
+    return Run(std::move(step));
+  }
+
+  absl::Status Close() {
+    Step step;
+    for (const SequenceOpen& open : opens_) {
+      step.closes.push_back(open.id);
+    }
+    return Run(std::move(step));
+  }
+
+ private:
+  StepRows RowsOf(std::int32_t s, std::vector<TokenId> ids) {
+    const auto at = static_cast<std::size_t>(s);
+    StepRows rows;
+    rows.id = opens_[at].id;
+    rows.first_position = done_[at];
+    done_[at] += static_cast<std::int32_t>(ids.size());
+    rows.token_ids = std::move(ids);
+    for (std::int32_t b = 0; b < (done_[at] + kKvBlockSize - 1) / kKvBlockSize; ++b) {
+      rows.kv_blocks.push_back(s * blocks_each_ + b);
+    }
+    rows.want_output = true;
+    return rows;
+  }
+
+  absl::Status Run(Step step) {
+    step.id = ++stage_.steps;
+    YANGTUO_RETURN_IF_ERROR(stage_.stage.Submit(std::move(step)));
+    YANGTUO_ASSIGN_OR_RETURN(const StepResult result, stage_.stage.Next());
+    for (const SequenceSample& sample : result.samples) {
+      for (std::size_t s = 0; s < opens_.size(); ++s) {
+        if (opens_[s].id == sample.id) {
+          next_[s] = sample.token.id;
+        }
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  NumberedStage& stage_;
+  std::int32_t blocks_each_;
+  std::vector<SequenceOpen> opens_;
+  std::vector<std::int32_t> done_;
+  std::vector<TokenId> next_;
+};
+
+double Seconds(TimePoint begin) { return ToSeconds(SteadyClock().Now() - begin); }
+
+absl::StatusOr<double> MeasurePrefill(NumberedStage& stage, const EngineBenchOptions& options) {
+  double best = 0.0;
+  for (std::int32_t i = 0; i < options.repeats; ++i) {
+    Sequences one(stage, 1, options.prompt_tokens, options.prompt_tokens);
+    const TimePoint begin = SteadyClock().Now();
+    YANGTUO_RETURN_IF_ERROR(one.Prefill(0));
+    best = std::max(best, static_cast<double>(options.prompt_tokens) / Seconds(begin));
+    YANGTUO_RETURN_IF_ERROR(one.Close());
+  }
+  return best;
+}
+
+absl::StatusOr<DecodeSpeed> MeasureDecode(NumberedStage& stage, const EngineBenchOptions& options,
+                                          std::int32_t count) {
+  DecodeSpeed speed{.sequences = count};
+  const std::int32_t steps = options.decode_tokens;
+  for (std::int32_t i = 0; i < options.repeats; ++i) {
+    Sequences sequences(stage, count, kDecodePrompt, kDecodePrompt + steps);
+    for (std::int32_t s = 0; s < count; ++s) {
+      YANGTUO_RETURN_IF_ERROR(sequences.Prefill(s));
+    }
+    const TimePoint begin = SteadyClock().Now();
+    for (std::int32_t step = 0; step < steps; ++step) {
+      YANGTUO_RETURN_IF_ERROR(sequences.Decode());
+    }
+    const double rate = static_cast<double>(count * steps) / Seconds(begin);
+    speed.tokens_per_second = std::max(speed.tokens_per_second, rate);
+    YANGTUO_RETURN_IF_ERROR(sequences.Close());
+  }
+  return speed;
+}
+
+}  // namespace
+
+absl::StatusOr<EngineSpeed> MeasureEngine(const EngineBenchOptions& options) {
+  StageOptions stage_options = options.stage;
+  const std::int32_t most = *std::max_element(options.batches.begin(), options.batches.end());
+  const std::int32_t each = kDecodePrompt + options.decode_tokens;
+  const auto blocks = [](std::int32_t tokens) {
+    return (tokens + kKvBlockSize - 1) / kKvBlockSize;
+  };
+  stage_options.context_tokens = std::max(options.prompt_tokens, each);
+  stage_options.max_step_tokens = std::max(options.prompt_tokens, most);
+  stage_options.kv_blocks = std::max(blocks(options.prompt_tokens), most * blocks(each));
+  const TimePoint begin = SteadyClock().Now();
+  YANGTUO_ASSIGN_OR_RETURN(const std::unique_ptr<Stage> stage,
+                           LoadLlamaStage(stage_options, nullptr));
+  EngineSpeed speed{.weight_type = stage->info().weight_type,
+                    .numerics = stage->info().numerics,
+                    .threads = stage_options.threads > 0 ? stage_options.threads
+                                                         : GetCpuLimits().compute_threads(),
+                    .load_seconds = Seconds(begin),
+                    .anonymous_bytes = AnonymousBytes(),
+                    .prefill_tokens_per_second = 0.0,
+                    .decode = {}};
+  NumberedStage numbered{.stage = *stage};
+  YANGTUO_ASSIGN_OR_RETURN(speed.prefill_tokens_per_second, MeasurePrefill(numbered, options));
+  for (const std::int32_t count : options.batches) {
+    YANGTUO_ASSIGN_OR_RETURN(const DecodeSpeed decode, MeasureDecode(numbered, options, count));
+    speed.decode.push_back(decode);
+  }
+  return speed;
+}
+
+}  // namespace yangtuo

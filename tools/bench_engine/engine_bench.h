@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "inference_core/model/llama_stage.h"
+
+namespace yangtuo {
+
+struct EngineBenchOptions {
+  StageOptions stage;  // model, weight type, threads
+  std::int32_t prompt_tokens = 512;
+  std::int32_t decode_tokens = 32;  // of each sequence
+  std::vector<std::int32_t> batches = {1, 8, 32};
+  std::int32_t repeats = 3;  // the best counts
+};
+
+struct DecodeSpeed {
+  std::int32_t sequences = 0;
+  double tokens_per_second = 0.0;  // of all together
+};
+
+struct EngineSpeed {
+  std::string weight_type;
+  std::string numerics;
+  std::int32_t threads = 0;
+  double load_seconds = 0.0;
+  std::int64_t anonymous_bytes = 0;  // after loading
+  double prefill_tokens_per_second = 0.0;
+  std::vector<DecodeSpeed> decode;
+};
+
+// Loads a model and drives it as the engine does: a prompt in one step, then sequences that decode
+// together with greedy sampling, each after a prompt of 32 tokens.
+absl::StatusOr<EngineSpeed> MeasureEngine(const EngineBenchOptions& options);
+
+}  // namespace yangtuo

@@ -1,0 +1,98 @@
+#include "tools/bench_kernels/bench_kernels_command.h"
+
+#include <cstdint>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/str_format.h"
+#include "inference_core/base/cpu.h"
+#include "tools/bench_kernels/kernel_runs.h"
+#include "tools/bench_kernels/machine_limits.h"
+#include "tools/common/table.h"
+
+namespace yangtuo {
+namespace {
+
+constexpr char kExamples[] = R"(Examples:
+  yangtuo bench kernels
+  yangtuo bench kernels --threads 1 --json
+
+Limits are measured in the same run: reading memory beyond every cache, and multiply-adds that do
+nothing else. What fits a cache may be read faster than memory, and int4 products sum in 16 bits
+where the limit's loop sums in 32: ratios above 1 are possible. Nothing else should run.)";
+
+struct Arguments {
+  std::int32_t threads = 0;
+  bool json = false;
+};
+
+const char* UnitOf(Bound bound) {
+  return bound == Bound::kReading ? "GB/s" : bound == Bound::kFloat ? "GFLOP/s" : "GOP/s";
+}
+
+void PrintJson(const MachineLimits& limits, const std::vector<KernelSpeed>& speeds, int threads) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const KernelSpeed& speed : speeds) {
+    list.push_back({{"kernel", speed.name},
+                    {"unit", UnitOf(speed.bound)},
+                    {"value", speed.per_second / 1e9},
+                    {"ratio", speed.ratio}});
+  }
+  const nlohmann::json json = {{"threads", threads},
+                               {"limits",
+                                {{"read_gb_s", limits.read_bytes_per_second / 1e9},
+                                 {"float_gflop_s", limits.float_ops_per_second / 1e9},
+                                 {"integer_gop_s", limits.integer_ops_per_second / 1e9}}},
+                               {"kernels", list}};
+  std::cout << json.dump(2) << "\n";
+}
+
+void PrintTable(const MachineLimits& limits, const std::vector<KernelSpeed>& speeds) {
+  std::cout << Describe(GetCpuLimits(), GetCpuFeatures()) << "\n"
+            << absl::StrFormat(
+                   "limits: reading %.1f GB/s, f32 %.0f GFLOP/s, int8 in 32 bits %.0f GOP/s\n\n",
+                   limits.read_bytes_per_second / 1e9, limits.float_ops_per_second / 1e9,
+                   limits.integer_ops_per_second / 1e9);
+  Table table{.columns = {{"kernel"},
+                          {"achieved", Align::kRight},
+                          {"unit"},
+                          {"of the limit", Align::kRight}},
+              .rows = {}};
+  for (const KernelSpeed& speed : speeds) {
+    table.rows.push_back({speed.name, absl::StrFormat("%.1f", speed.per_second / 1e9),
+                          UnitOf(speed.bound), absl::StrFormat("%.2f", speed.ratio)});
+  }
+  std::cout << FormatTable(table, 0);
+}
+
+int Run(Arguments arguments) {
+  if (arguments.threads == 0) {
+    arguments.threads = GetCpuLimits().compute_threads();
+  }
+  const MachineLimits limits = MeasureLimits(arguments.threads);
+  const std::vector<KernelSpeed> speeds = RunKernels(arguments.threads, limits);
+  if (arguments.json) {
+    PrintJson(limits, speeds, arguments.threads);
+  } else {
+    PrintTable(limits, speeds);
+  }
+  return 0;
+}
+
+}  // namespace
+
+void AddBenchKernelsCommand(CLI::App& parent, std::function<int()>& run) {
+  CLI::App& app =
+      *parent.add_subcommand("kernels", "Every hot kernel beside what this machine can do");
+  const auto arguments = std::make_shared<Arguments>();
+  app.add_option("--threads", arguments->threads, "compute threads; 0: one per usable core")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_flag("--json", arguments->json, "print JSON instead of a table");
+  app.footer(kExamples);
+  app.callback([&run, arguments] { run = [arguments] { return Run(*arguments); }; });
+}
+
+}  // namespace yangtuo

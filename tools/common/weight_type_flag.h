@@ -1,0 +1,26 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "inference_core/model/llama_stage.h"
+
+namespace yangtuo {
+
+// Weight types by the names that flags have: "auto", "f32", "bf16", "int8", "int4".
+[[nodiscard]] inline std::vector<std::string> WeightTypeNames() {
+  return {"auto", "f32", "bf16", "int8", "int4"};
+}
+
+// `name` is one of them.
+[[nodiscard]] inline WeightType WeightTypeNamed(const std::string& name) {
+  const std::vector<std::string> names = WeightTypeNames();
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (names[i] == name) {
+      return static_cast<WeightType>(i);
+    }
+  }
+  return WeightType::kAuto;
+}
+
+}  // namespace yangtuo
