@@ -28,11 +28,14 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> LoadTokenizer(const PerplexityO
     return Tokenizer::Load(options.tokenizer);
   }
   YANGTUO_ASSIGN_OR_RETURN(const Checkpoint checkpoint, OpenCheckpoint(options.stage.model));
-  if (checkpoint.tokenizer_file.empty()) {
-    return absl::NotFoundError(absl::StrFormat(
-        "%s has no tokenizer.model: name one with --tokenizer", options.stage.model.string()));
+  if (!checkpoint.tokenizer_file.empty()) {
+    return Tokenizer::Load(checkpoint.tokenizer_file);
   }
-  return Tokenizer::Load(checkpoint.tokenizer_file);
+  if (checkpoint.tokenizer_model.empty()) {
+    return absl::NotFoundError(absl::StrFormat("%s has no tokenizer: name one with --tokenizer",
+                                               options.stage.model.string()));
+  }
+  return Tokenizer::FromModel(checkpoint.tokenizer_model, {}, options.stage.model.string());
 }
 
 // Collects pieces into steps and adds up what the stage says of their tokens.
