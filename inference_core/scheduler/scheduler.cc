@@ -11,6 +11,19 @@ bool GoesBefore(const ScheduledSequence& a, const ScheduledSequence& b) {
   return a.priority != b.priority ? a.priority > b.priority : a.id < b.id;
 }
 
+bool StartsBefore(const ScheduledSequence& a, const ScheduledSequence& b) {
+  if (a.priority != b.priority) {
+    return a.priority > b.priority;
+  }
+  if (a.preempted != b.preempted) {
+    return a.preempted;
+  }
+  if (!a.preempted && a.tenant_served != b.tenant_served) {
+    return a.tenant_served < b.tenant_served;
+  }
+  return a.id < b.id;
+}
+
 bool AwaitsToken(const ScheduledSequence& s) { return s.computed_tokens == s.known_tokens; }
 
 bool IsDecoding(const ScheduledSequence& s) {
@@ -22,18 +35,28 @@ std::int32_t CeilDivide(std::int32_t a, std::int32_t b) { return (a + b - 1) / b
 // One plan in the making.
 class Planner {
  public:
-  Planner(std::vector<ScheduledSequence> running, const StepLimits& limits)
-      : running_(std::move(running)),
-        limits_(limits),
-        tokens_left_(limits.step_tokens),
-        free_blocks_(limits.free_blocks) {
+  Planner(PlanInput& input, StepPlan& plan)
+      : running_(input.running),
+        waiting_(input.waiting),
+        limits_(input.limits),
+        find_reusable_(input.find_reusable),
+        tokens_left_(limits_.step_tokens),
+        prompt_left_(limits_.step_tokens),
+        free_blocks_(limits_.free_blocks),
+        plan_(plan) {
     std::sort(running_.begin(), running_.end(), GoesBefore);
+    decoding_ =
+        static_cast<std::int32_t>(std::count_if(running_.begin(), running_.end(), IsDecoding));
+    if (decoding_ > 0) {
+      prompt_left_ = limits_.prompt_tokens;
+    }
   }
 
   void AddDecodeRows() {
-    const auto decoding =
-        static_cast<std::int32_t>(std::count_if(running_.begin(), running_.end(), IsDecoding));
-    std::int32_t share = std::min(CeilDivide(decoding, limits_.depth), tokens_left_);
+    const bool prompts =
+        decoding_ < static_cast<std::int32_t>(running_.size()) || !waiting_.empty();
+    const std::int32_t most = tokens_left_ - (prompts ? limits_.prompt_reserve : 0);
+    std::int32_t share = std::min(CeilDivide(decoding_, limits_.depth), most);
     // Preempting shortens the list behind the current sequence.
     for (std::size_t i = 0; i < running_.size() && share > 0; ++i) {
       ScheduledSequence& s = running_[i];
@@ -47,7 +70,7 @@ class Planner {
   }
 
   void AddPromptRows() {
-    for (std::size_t i = 0; i < running_.size() && tokens_left_ > 0; ++i) {
+    for (std::size_t i = 0; i < running_.size() && prompt_rows_left() > 0; ++i) {
       ScheduledSequence& s = running_[i];
       if (!IsDecoding(s) && !AwaitsToken(s) && MakeRoom(i)) {
         AddChunk(s);
@@ -55,25 +78,34 @@ class Planner {
     }
   }
 
-  void Admit(std::vector<ScheduledSequence> waiting) {
+  void Admit() {
     // Somebody just lost his blocks for lack of them: not the time to start another.
     if (!plan_.preempt.empty()) {
       return;
     }
-    std::sort(waiting.begin(), waiting.end(), GoesBefore);
-    for (const ScheduledSequence& s : waiting) {
-      const bool full = static_cast<std::int32_t>(running_.size()) >= limits_.max_running;
-      if (full || tokens_left_ <= 0 || s.steps_in_flight > 0 || !FitsBesideRunning(s)) {
+    while (!waiting_.empty() && prompt_rows_left() > 0) {
+      const auto first = std::min_element(waiting_.begin(), waiting_.end(), StartsBefore);
+      const ScheduledSequence s = *first;
+      if (s.steps_in_flight > 0) {
         return;
       }
-      running_.push_back(s);
-      AddChunk(running_.back());
+      const Reusable reusable = find_reusable_ ? find_reusable_(s.id) : Reusable{};
+      if (!IsBeingFilled(reusable.next_block)) {
+        if (!MakePlace(s, reusable)) {
+          return;
+        }
+        Start(s, reusable);
+      }
+      *first = waiting_.back();
+      waiting_.pop_back();
     }
   }
 
-  StepPlan Finish() && { return std::move(plan_); }
-
  private:
+  [[nodiscard]] std::int32_t prompt_rows_left() const {
+    return std::min(tokens_left_, prompt_left_);
+  }
+
   // Positions that fit without another block being freed.
   [[nodiscard]] std::int64_t Room(const ScheduledSequence& s) const {
     return (std::int64_t{s.blocks} + free_blocks_) * limits_.block_size - s.computed_tokens;
@@ -82,22 +114,34 @@ class Planner {
   // Makes room for one position of a running sequence at least, at the cost of those behind it.
   bool MakeRoom(std::size_t index) {
     while (Room(running_[index]) < 1 && running_.size() > index + 1) {
-      const ScheduledSequence victim = running_.back();
-      running_.pop_back();
-      free_blocks_ += victim.blocks;
-      // An older prompt may take the place of a decode row that was planned a moment ago.
-      const auto is_victim = [&](const PlannedRows& rows) { return rows.id == victim.id; };
-      tokens_left_ += static_cast<std::int32_t>(std::erase_if(plan_.decode, is_victim));
-      plan_.preempt.push_back(victim.id);
+      PreemptLast();
     }
     return Room(running_[index]) >= 1;
+  }
+
+  void PreemptLast() {
+    const ScheduledSequence victim = running_.back();
+    running_.pop_back();
+    free_blocks_ += victim.blocks - victim.shared_blocks;
+    // An older prompt may take the place of rows that were planned a moment ago.
+    const auto is_victim = [&](const PlannedRows& rows) { return rows.id == victim.id; };
+    tokens_left_ += static_cast<std::int32_t>(std::erase_if(plan_.decode, is_victim));
+    for (const PlannedRows& rows : plan_.prompt) {
+      if (is_victim(rows)) {
+        tokens_left_ += rows.tokens;
+        prompt_left_ += rows.tokens;
+      }
+    }
+    std::erase_if(plan_.prompt, is_victim);
+    plan_.preempt.push_back(victim.id);
   }
 
   void AddChunk(ScheduledSequence& s) {
     const std::int32_t chunk = limits_.prompt_chunk > 0 ? limits_.prompt_chunk : tokens_left_;
     const std::int32_t rows = static_cast<std::int32_t>(std::min<std::int64_t>(
-        Room(s), std::min({s.known_tokens - s.computed_tokens, chunk, tokens_left_})));
+        Room(s), std::min({s.known_tokens - s.computed_tokens, chunk, prompt_rows_left()})));
     Take(s, rows);
+    prompt_left_ -= rows;
     plan_.prompt.push_back({.id = s.id, .tokens = rows});
   }
 
@@ -110,30 +154,91 @@ class Planner {
     tokens_left_ -= tokens;
   }
 
-  [[nodiscard]] bool FitsBesideRunning(const ScheduledSequence& s) const {
-    std::int32_t promised = 0;
-    for (const ScheduledSequence& r : running_) {
-      promised += std::max(CeilDivide(r.known_tokens, limits_.block_size) - r.blocks, 0) + 1;
-    }
-    return CeilDivide(s.known_tokens, limits_.block_size) <= free_blocks_ - promised;
+  [[nodiscard]] bool IsBeingFilled(std::uint64_t block) const {
+    return block != 0 &&
+           std::any_of(running_.begin(), running_.end(),
+                       [block](const ScheduledSequence& s) { return s.next_block == block; });
   }
 
-  std::vector<ScheduledSequence> running_;  // first in line first; without the preempted
-  const StepLimits& limits_;
+  // Blocks that running sequences may still need before a new one gets any.
+  [[nodiscard]] std::int32_t Promised(const ScheduledSequence& r) const {
+    return std::max(CeilDivide(r.known_tokens, limits_.block_size) - r.blocks, 0) + 1;
+  }
+
+  // Finds a place for the first in line among the running, at the cost of lower priorities if need
+  // be, but only if that is enough. At the cost of rows that were planned for them a moment ago,
+  // too.
+  bool MakePlace(const ScheduledSequence& s, const Reusable& reusable) {
+    const std::int32_t needed = CeilDivide(s.known_tokens, limits_.block_size) -
+                                reusable.tokens / limits_.block_size + reusable.free_blocks;
+    std::int32_t left = free_blocks_ - needed;
+    for (const ScheduledSequence& r : running_) {
+      left -= Promised(r);
+    }
+    auto running = static_cast<std::int32_t>(running_.size());
+    std::int32_t victims = 0;
+    while (left < 0 || running >= limits_.max_running) {
+      if (running == 0 || running_[static_cast<std::size_t>(running - 1)].priority >= s.priority) {
+        return false;
+      }
+      --running;
+      ++victims;
+      const ScheduledSequence& victim = running_[static_cast<std::size_t>(running)];
+      left += victim.blocks - victim.shared_blocks + Promised(victim);
+    }
+    for (; victims > 0; --victims) {
+      PreemptLast();
+    }
+    return true;
+  }
+
+  void Start(ScheduledSequence s, const Reusable& reusable) {
+    s.computed_tokens = reusable.tokens;
+    s.blocks = reusable.tokens / limits_.block_size;
+    s.shared_blocks = s.blocks;
+    s.next_block = reusable.next_block;
+    free_blocks_ -= reusable.free_blocks;
+    for (ScheduledSequence& other : waiting_) {
+      if (other.tenant == s.tenant) {
+        other.tenant_served += static_cast<double>(s.known_tokens - reusable.tokens);
+      }
+    }
+    AddChunk(s);
+    running_.insert(std::upper_bound(running_.begin(), running_.end(), s, GoesBefore), s);
+  }
+
+  std::vector<ScheduledSequence>& running_;  // first in line first; without the preempted
+  std::vector<ScheduledSequence>& waiting_;
+  const PlanLimits& limits_;
+  const std::function<Reusable(std::uint64_t)>& find_reusable_;
+  std::int32_t decoding_ = 0;
   std::int32_t tokens_left_;
+  std::int32_t prompt_left_;
   std::int32_t free_blocks_;
-  StepPlan plan_;
+  StepPlan& plan_;
 };
 
 }  // namespace
 
-StepPlan PlanNextStep(std::vector<ScheduledSequence> running,
-                      std::vector<ScheduledSequence> waiting, const StepLimits& limits) {
-  Planner planner(std::move(running), limits);
+void PlanNextStep(PlanInput& input, StepPlan& plan) {
+  plan.preempt.clear();
+  plan.decode.clear();
+  plan.prompt.clear();
+  Planner planner(input, plan);
   planner.AddDecodeRows();
   planner.AddPromptRows();
-  planner.Admit(std::move(waiting));
-  return std::move(planner).Finish();
+  planner.Admit();
+}
+
+StepPlan PlanNextStep(std::vector<ScheduledSequence> running,
+                      std::vector<ScheduledSequence> waiting, const PlanLimits& limits) {
+  PlanInput input{.running = std::move(running),
+                  .waiting = std::move(waiting),
+                  .limits = limits,
+                  .find_reusable = {}};
+  StepPlan plan;
+  PlanNextStep(input, plan);
+  return plan;
 }
 
 }  // namespace yangtuo

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <limits>
 #include <vector>
 
 namespace yangtuo {
@@ -15,15 +17,39 @@ struct ScheduledSequence {
   // them: the next token is on its way, and nothing can be done before it arrives.
   std::int32_t computed_tokens = 0;
   std::int32_t blocks = 0;  // KV blocks held
+  // Those of them that others hold too: taking them away frees nothing.
+  std::int32_t shared_blocks = 0;
   // A preempted sequence whose last steps are still in flight cannot start again before they end.
   std::int32_t steps_in_flight = 0;
+  // Names the block of its prompt that a running sequence fills next; 0: of no use to others.
+  std::uint64_t next_block = 0;
+  // A waiting sequence that ran before: its stream stands still meanwhile.
+  bool preempted = false;
+  // Whose it is, and what that tenant got so far, in tokens.
+  std::uint32_t tenant = 0;
+  double tenant_served = 0.0;
 };
 
-struct StepLimits {
+// What a waiting sequence need not compute.
+struct Reusable {
+  // Leading positions in blocks that are there already: whole blocks, fewer than known_tokens.
+  std::int32_t tokens = 0;
+  std::int32_t free_blocks = 0;  // those of the blocks that count as free until they are taken
+  // Names the block that it would fill first, as ScheduledSequence::next_block; 0: it would make
+  // no use of another's.
+  std::uint64_t next_block = 0;
+};
+
+struct PlanLimits {
   std::int32_t step_tokens = 1;   // rows of a step
   std::int32_t prompt_chunk = 0;  // prompt rows of one sequence in a step; 0: no limit
-  std::int32_t max_running = 1;   // at most step_tokens * depth, or decoding sequences may starve
-  std::int32_t depth = 1;         // steps worth having in flight
+  // Prompt rows of all sequences together in a step while others decode; at least 1.
+  std::int32_t prompt_tokens = std::numeric_limits<std::int32_t>::max();
+  // Rows that decoding leaves to prompts when there are any; less than step_tokens.
+  std::int32_t prompt_reserve = 0;
+  // At most (step_tokens - prompt_reserve) * depth, or decoding sequences may starve.
+  std::int32_t max_running = 1;
+  std::int32_t depth = 1;  // steps worth having in flight
   std::int32_t block_size = 1;
   std::int32_t free_blocks = 0;
 };
@@ -39,29 +65,50 @@ struct PlannedRows {
 struct StepPlan {
   std::vector<std::uint64_t> preempt;  // give up their blocks first, and wait again
   std::vector<PlannedRows> decode;     // one row each: running sequences with one token to compute
-  // Chunks of prompts, or of preempted sequences that are computed again. Those that waited become
-  // running.
+  // Chunks of prompts, or of preempted sequences that are computed again. Those that waited take
+  // what is reusable, then these rows, and are running.
   std::vector<PlannedRows> prompt;
 
   [[nodiscard]] bool empty() const { return decode.empty() && prompt.empty(); }
 };
 
-// Decides the next step. Pure: same arguments, same plan; owns no thread, clock or cache. The order
-// of the arguments does not matter. Preempts only to give rows to somebody else.
+// Everything that a plan depends on. The order of the lists does not matter.
+struct PlanInput {
+  std::vector<ScheduledSequence> running;
+  std::vector<ScheduledSequence> waiting;
+  PlanLimits limits;
+  // Asked for waiting sequences only, and only for those whose turn it is. May be empty: nothing
+  // is reusable.
+  std::function<Reusable(std::uint64_t id)> find_reusable;
+};
+
+// Decides the next step: same input, same plan; owns no thread, clock or cache. `plan` is
+// overwritten and the lists of `input` are used as scratch, so that repeated planning takes no
+// memory.
 //
 // Decoding sequences go first because a stalled stream is visible to a user, while a later start is
-// not. When blocks run out, the lowest priority and then the youngest running sequence gives its
-// blocks up, never for a sequence behind it: so the first in line always ends, and after it the
-// next. A sequence that gets no block keeps what it has and sits the step out.
+// not; but they leave `prompt_reserve` rows to prompts, and prompts take no more than
+// `prompt_tokens` rows beside them: neither waits for the other. When blocks run out, the lowest
+// priority and then the youngest running sequence gives its blocks up, never for a sequence behind
+// it: so the first in line always ends, and after it the next. A sequence that gets no block keeps
+// what it has and sits the step out. Blocks that several hold become free with the last of them: a
+// plan may preempt and have no rows yet; then the next one has.
 //
 // With depth p, a step takes at most 1/p of the decoding sequences, so that p batches are in flight
 // and every stage of a pipeline has work.
 //
-// A waiting sequence starts when its whole prompt fits beside what the running prompts still need
-// and one more block for every running sequence; the margin keeps a preempted sequence from coming
-// back only to be preempted again. Nobody overtakes the first in line.
+// Waiting sequences start by priority; then those that ran before; then those of the tenant that
+// got least; then by age. The first in line starts when its whole prompt, less what is reusable,
+// fits beside what the running prompts still need and one more block for every running sequence;
+// the margin keeps a preempted sequence from coming back only to be preempted again. When it does
+// not fit, running sequences of lower priority give way to it. Nobody overtakes it, with one
+// exception: a sequence whose next block a running sequence is about to fill waits for that block
+// and lets others pass.
+void PlanNextStep(PlanInput& input, StepPlan& plan);
+
+// The same for one plan by itself, with nothing reusable.
 [[nodiscard]] StepPlan PlanNextStep(std::vector<ScheduledSequence> running,
                                     std::vector<ScheduledSequence> waiting,
-                                    const StepLimits& limits);
+                                    const PlanLimits& limits);
 
 }  // namespace yangtuo

@@ -24,16 +24,24 @@ class Simulation {
   explicit Simulation(std::uint32_t seed) : random_(seed) {
     limits_ = {.step_tokens = Between(1, 20),
                .prompt_chunk = Between(0, 6),
+               .prompt_tokens = Between(1, 20),
+               .prompt_reserve = 0,
                .max_running = 1,
                .depth = Between(1, 4),
                .block_size = Between(1, 5),
                .free_blocks = 0};
-    limits_.max_running = Between(1, limits_.step_tokens * limits_.depth);
+    limits_.prompt_reserve = Between(0, limits_.step_tokens - 1);
+    limits_.max_running =
+        Between(1, (limits_.step_tokens - limits_.prompt_reserve) * limits_.depth);
     // The longest sequence just fits.
     limits_.free_blocks = CeilDivide(40, limits_.block_size);
     for (std::uint64_t id = 1; id <= 12; ++id) {
       const std::int32_t prompt = Between(1, 20);
-      lives_[id] = {.state = {.id = id, .priority = Between(-1, 1), .known_tokens = prompt},
+      lives_[id] = {.state = {.id = id,
+                              .priority = Between(-1, 1),
+                              .known_tokens = prompt,
+                              .tenant = static_cast<std::uint32_t>(Between(0, 2)),
+                              .tenant_served = static_cast<double>(Between(0, 30))},
                     .end = prompt + Between(1, 20)};
     }
   }
@@ -102,6 +110,7 @@ class Simulation {
     limits_.free_blocks += life.state.blocks;
     life.state.blocks = 0;
     life.state.computed_tokens = 0;
+    life.state.preempted = true;
     life.running = false;
   }
 
@@ -134,7 +143,7 @@ class Simulation {
   }
 
   std::mt19937 random_;
-  StepLimits limits_;
+  PlanLimits limits_;
   std::map<std::uint64_t, Life> lives_;
   std::deque<std::vector<Part>> in_flight_;
 };

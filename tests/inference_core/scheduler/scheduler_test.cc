@@ -1,6 +1,8 @@
 #include "inference_core/scheduler/scheduler.h"
 
 #include <cstdint>
+#include <map>
+#include <utility>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -16,7 +18,7 @@ using ::testing::SizeIs;
 constexpr std::int32_t kBlockSize = 4;
 
 // Plenty of everything; tests name what they make scarce.
-StepLimits Limits() {
+PlanLimits Limits() {
   return {.step_tokens = 64,
           .prompt_chunk = 0,
           .max_running = 16,
@@ -54,7 +56,7 @@ TEST(PlanNextStepTest, NothingToDoGivesAnEmptyPlan) {
 }
 
 TEST(PlanNextStepTest, DecodesEveryRunningSequenceBeforeAnyPrompt) {
-  StepLimits limits = Limits();
+  PlanLimits limits = Limits();
   limits.step_tokens = 5;
   const StepPlan plan =
       PlanNextStep({Prompt(1, 20, 4), Decoding(2, 7), Decoding(3, 9)}, {Prompt(4, 10)}, limits);
@@ -68,7 +70,7 @@ TEST(PlanNextStepTest, LeavesSequencesAloneWhoseTokenIsOnItsWay) {
 }
 
 TEST(PlanNextStepTest, SplitsAPromptThatIsLongerThanTheTokenBudget) {
-  StepLimits limits = Limits();
+  PlanLimits limits = Limits();
   limits.step_tokens = 8;
   const StepPlan first = PlanNextStep({}, {Prompt(1, 20)}, limits);
   EXPECT_THAT(first.prompt, ElementsAre(PlannedRows{1, 8}));
@@ -77,7 +79,7 @@ TEST(PlanNextStepTest, SplitsAPromptThatIsLongerThanTheTokenBudget) {
 }
 
 TEST(PlanNextStepTest, PromptChunkLimitsEverySequenceByItself) {
-  StepLimits limits = Limits();
+  PlanLimits limits = Limits();
   limits.prompt_chunk = 6;
   const StepPlan plan = PlanNextStep({Prompt(1, 20, 4)}, {Prompt(2, 20), Prompt(3, 5)}, limits);
   EXPECT_THAT(plan.prompt, ElementsAre(PlannedRows{1, 6}, PlannedRows{2, 6}, PlannedRows{3, 5}));
@@ -88,7 +90,7 @@ TEST(PlanNextStepTest, PromptOfOneTokenStarts) {
 }
 
 TEST(PlanNextStepTest, AdmitsByPriorityAndThenByArrival) {
-  StepLimits limits = Limits();
+  PlanLimits limits = Limits();
   limits.max_running = 3;
   ScheduledSequence urgent = Prompt(9, 3);
   urgent.priority = 1;
@@ -99,14 +101,14 @@ TEST(PlanNextStepTest, AdmitsByPriorityAndThenByArrival) {
 }
 
 TEST(PlanNextStepTest, NeverRunsMoreThanAllowed) {
-  StepLimits limits = Limits();
+  PlanLimits limits = Limits();
   limits.max_running = 2;
   const StepPlan plan = PlanNextStep({Decoding(1, 5)}, {Prompt(2, 3), Prompt(3, 3)}, limits);
   EXPECT_THAT(plan.prompt, ElementsAre(PlannedRows{2, 3}));
 }
 
 TEST(PlanNextStepTest, NobodyOvertakesAPromptThatDoesNotFitYet) {
-  StepLimits limits = Limits();
+  PlanLimits limits = Limits();
   limits.free_blocks = 5;
   const StepPlan plan = PlanNextStep({Decoding(1, 5)}, {Prompt(2, 30), Prompt(3, 2)}, limits);
   EXPECT_THAT(plan.decode, SizeIs(1));
@@ -114,7 +116,7 @@ TEST(PlanNextStepTest, NobodyOvertakesAPromptThatDoesNotFitYet) {
 }
 
 TEST(PlanNextStepTest, AdmissionLeavesRoomForWhatRunningPromptsStillNeed) {
-  StepLimits limits = Limits();
+  PlanLimits limits = Limits();
   limits.step_tokens = 4;
   limits.prompt_chunk = 2;
   limits.free_blocks = 6;
@@ -126,13 +128,13 @@ TEST(PlanNextStepTest, AdmissionLeavesRoomForWhatRunningPromptsStillNeed) {
 }
 
 TEST(PlanNextStepTest, SequenceThatNeedsAllBlocksStartsWhenItIsAlone) {
-  StepLimits limits = Limits();
+  PlanLimits limits = Limits();
   limits.free_blocks = 5;
   EXPECT_THAT(PlanNextStep({}, {Prompt(1, 20)}, limits).prompt, ElementsAre(PlannedRows{1, 20}));
 }
 
 TEST(PlanNextStepTest, PreemptsTheYoungestSequenceWhenBlocksRunOut) {
-  StepLimits limits = Limits();
+  PlanLimits limits = Limits();
   limits.free_blocks = 0;
   const StepPlan plan =
       PlanNextStep({Decoding(3, 5), Decoding(1, 8), Decoding(2, 6)}, {Prompt(4, 1)}, limits);
@@ -142,7 +144,7 @@ TEST(PlanNextStepTest, PreemptsTheYoungestSequenceWhenBlocksRunOut) {
 }
 
 TEST(PlanNextStepTest, PreemptsTheLowestPriorityBeforeTheYoungest) {
-  StepLimits limits = Limits();
+  PlanLimits limits = Limits();
   limits.free_blocks = 0;
   ScheduledSequence low = Decoding(1, 8);
   low.priority = -1;
@@ -152,13 +154,13 @@ TEST(PlanNextStepTest, PreemptsTheLowestPriorityBeforeTheYoungest) {
 }
 
 TEST(PlanNextStepTest, PreemptsASequenceWhoseTokenIsOnItsWay) {
-  StepLimits limits = Limits();
+  PlanLimits limits = Limits();
   limits.free_blocks = 0;
   EXPECT_THAT(PlanNextStep({Decoding(1, 8), Awaiting(2, 6)}, {}, limits).preempt, ElementsAre(2));
 }
 
 TEST(PlanNextStepTest, LastInLineSitsTheStepOutInsteadOfLosingItsBlocks) {
-  StepLimits limits = Limits();
+  PlanLimits limits = Limits();
   limits.free_blocks = 0;
   const StepPlan plan = PlanNextStep({Awaiting(1, 6), Decoding(2, 8)}, {}, limits);
   EXPECT_TRUE(plan.empty());
@@ -166,7 +168,7 @@ TEST(PlanNextStepTest, LastInLineSitsTheStepOutInsteadOfLosingItsBlocks) {
 }
 
 TEST(PlanNextStepTest, OlderPromptTakesThePlaceOfAYoungerDecodeRow) {
-  StepLimits limits = Limits();
+  PlanLimits limits = Limits();
   limits.free_blocks = 0;
   const StepPlan plan = PlanNextStep({Prompt(1, 20, 8), Decoding(2, 6)}, {}, limits);
   EXPECT_THAT(plan.preempt, ElementsAre(2));
@@ -175,7 +177,7 @@ TEST(PlanNextStepTest, OlderPromptTakesThePlaceOfAYoungerDecodeRow) {
 }
 
 TEST(PlanNextStepTest, PromptTakesWhatFitsBeforeItPreempts) {
-  StepLimits limits = Limits();
+  PlanLimits limits = Limits();
   limits.free_blocks = 1;
   const StepPlan plan = PlanNextStep({Prompt(1, 20, 8), Decoding(2, 6)}, {}, limits);
   EXPECT_THAT(plan.preempt, IsEmpty());
@@ -191,7 +193,7 @@ TEST(PlanNextStepTest, PreemptedSequenceWaitsForItsStepsInFlight) {
 }
 
 TEST(PlanNextStepTest, DividesDecodingSequencesOverTheStepsInFlight) {
-  StepLimits limits = Limits();
+  PlanLimits limits = Limits();
   limits.depth = 2;
   EXPECT_THAT(PlanNextStep({Decoding(1, 5), Decoding(2, 5), Decoding(3, 5)}, {}, limits).decode,
               ElementsAre(PlannedRows{1, 1}, PlannedRows{2, 1}));
@@ -200,12 +202,180 @@ TEST(PlanNextStepTest, DividesDecodingSequencesOverTheStepsInFlight) {
 }
 
 TEST(PlanNextStepTest, NextChunkOfAPromptFollowsWhileTheLastOneIsInFlight) {
-  StepLimits limits = Limits();
+  PlanLimits limits = Limits();
   limits.depth = 2;
   limits.step_tokens = 8;
   ScheduledSequence prompt = Prompt(1, 20, 8);
   prompt.steps_in_flight = 1;
   EXPECT_THAT(PlanNextStep({prompt}, {}, limits).prompt, ElementsAre(PlannedRows{1, 8}));
+}
+
+// Plans with an answer for every waiting sequence's question.
+StepPlan PlanWithReuse(std::vector<ScheduledSequence> running,
+                       std::vector<ScheduledSequence> waiting, const PlanLimits& limits,
+                       const std::map<std::uint64_t, Reusable>& reusable) {
+  PlanInput input{.running = std::move(running),
+                  .waiting = std::move(waiting),
+                  .limits = limits,
+                  .find_reusable = [&](std::uint64_t id) {
+                    const auto found = reusable.find(id);
+                    return found == reusable.end() ? Reusable{} : found->second;
+                  }};
+  StepPlan plan;
+  PlanNextStep(input, plan);
+  return plan;
+}
+
+TEST(PrefixReusePlanTest, ReusableTokensCostNoRows) {
+  PlanLimits limits = Limits();
+  limits.step_tokens = 8;
+  const StepPlan plan = PlanWithReuse({}, {Prompt(1, 20), Prompt(2, 20)}, limits,
+                                      {{1, {.tokens = 16, .free_blocks = 4, .next_block = 0}}});
+  EXPECT_THAT(plan.prompt, ElementsAre(PlannedRows{1, 4}, PlannedRows{2, 4}));
+}
+
+TEST(PrefixReusePlanTest, BlocksThatOthersHoldNeedNotBeFree) {
+  PlanLimits limits = Limits();
+  limits.free_blocks = 3;
+  // Six blocks are needed: one for the running sequence, five for the prompt.
+  EXPECT_THAT(PlanWithReuse({Decoding(1, 5)}, {Prompt(2, 20)}, limits, {}).prompt, IsEmpty());
+  EXPECT_THAT(PlanWithReuse({Decoding(1, 5)}, {Prompt(2, 20)}, limits,
+                            {{2, {.tokens = 12, .free_blocks = 0, .next_block = 0}}})
+                  .prompt,
+              ElementsAre(PlannedRows{2, 8}));
+  // Those that nobody holds are among the free ones until they are taken.
+  EXPECT_THAT(PlanWithReuse({Decoding(1, 5)}, {Prompt(2, 20)}, limits,
+                            {{2, {.tokens = 12, .free_blocks = 3, .next_block = 0}}})
+                  .prompt,
+              IsEmpty());
+}
+
+TEST(PrefixReusePlanTest, SequenceWaitsForTheBlockThatAnotherFillsAndLetsOthersPass) {
+  ScheduledSequence filling = Prompt(1, 40, 4);
+  filling.next_block = 77;
+  PlanLimits limits = Limits();
+  limits.prompt_chunk = 8;
+  const StepPlan plan = PlanWithReuse({filling}, {Prompt(2, 40), Prompt(3, 6)}, limits,
+                                      {{2, {.tokens = 4, .free_blocks = 0, .next_block = 77}}});
+  EXPECT_THAT(plan.prompt, ElementsAre(PlannedRows{1, 8}, PlannedRows{3, 6}));
+}
+
+TEST(PrefixReusePlanTest, OfTwoThatBeginAlikeOneStartsAndTheOtherFollowsIt) {
+  const Reusable same{.tokens = 0, .free_blocks = 0, .next_block = 5};
+  EXPECT_THAT(PlanWithReuse({}, {Prompt(1, 9), Prompt(2, 9), Prompt(3, 9)}, Limits(),
+                            {{1, same}, {2, same}})
+                  .prompt,
+              ElementsAre(PlannedRows{1, 9}, PlannedRows{3, 9}));
+}
+
+TEST(PrefixReusePlanTest, PreemptingASequenceFreesOnlyWhatItHoldsAlone) {
+  PlanLimits limits = Limits();
+  limits.free_blocks = 0;
+  ScheduledSequence sharing = Decoding(3, 8);
+  sharing.shared_blocks = 2;
+  const StepPlan plan = PlanNextStep({Decoding(1, 8), Decoding(2, 8), sharing}, {}, limits);
+  EXPECT_THAT(plan.preempt, ElementsAre(3, 2));
+  EXPECT_THAT(plan.decode, ElementsAre(PlannedRows{1, 1}));
+}
+
+TEST(PromptShareTest, PromptsTakeNoMoreThanTheirRowsWhileOthersDecode) {
+  PlanLimits limits = Limits();
+  limits.prompt_tokens = 6;
+  const StepPlan plan =
+      PlanNextStep({Decoding(1, 5), Prompt(2, 20, 16)}, {Prompt(3, 30), Prompt(4, 5)}, limits);
+  EXPECT_THAT(plan.decode, ElementsAre(PlannedRows{1, 1}));
+  EXPECT_THAT(plan.prompt, ElementsAre(PlannedRows{2, 4}, PlannedRows{3, 2}));
+  EXPECT_THAT(PlanNextStep({Prompt(2, 60)}, {}, limits).prompt, ElementsAre(PlannedRows{2, 60}))
+      << "nobody waits for a token";
+}
+
+TEST(PromptShareTest, SequenceWhoseTokenIsOnItsWayCountsAsDecoding) {
+  PlanLimits limits = Limits();
+  limits.prompt_tokens = 6;
+  EXPECT_THAT(PlanNextStep({Awaiting(1, 5)}, {Prompt(3, 30)}, limits).prompt,
+              ElementsAre(PlannedRows{3, 6}));
+}
+
+TEST(PromptShareTest, DecodingLeavesTheReserveToPrompts) {
+  PlanLimits limits = Limits();
+  limits.step_tokens = 4;
+  limits.prompt_reserve = 2;
+  const std::vector<ScheduledSequence> decoding = {Decoding(1, 5), Decoding(2, 5), Decoding(3, 5)};
+  const StepPlan plan = PlanNextStep(decoding, {Prompt(4, 30)}, limits);
+  EXPECT_THAT(plan.decode, SizeIs(2));
+  EXPECT_THAT(plan.prompt, ElementsAre(PlannedRows{4, 2}));
+  EXPECT_THAT(PlanNextStep(decoding, {}, limits).decode, SizeIs(3)) << "there is no prompt";
+}
+
+TEST(PriorityTest, UrgentRequestTakesThePlaceOfALessUrgentOne) {
+  PlanLimits limits = Limits();
+  limits.max_running = 2;
+  ScheduledSequence urgent = Prompt(9, 3);
+  urgent.priority = 1;
+  const StepPlan plan = PlanNextStep({Decoding(1, 5), Decoding(2, 5)}, {urgent}, limits);
+  EXPECT_THAT(plan.preempt, ElementsAre(2));
+  EXPECT_THAT(plan.decode, ElementsAre(PlannedRows{1, 1}));
+  EXPECT_THAT(plan.prompt, ElementsAre(PlannedRows{9, 3}));
+  urgent.priority = 0;
+  EXPECT_THAT(PlanNextStep({Decoding(1, 5), Decoding(2, 5)}, {urgent}, limits).preempt, IsEmpty());
+}
+
+TEST(PriorityTest, UrgentRequestTakesBlocksButNeverInVain) {
+  PlanLimits limits = Limits();
+  limits.free_blocks = 1;
+  ScheduledSequence urgent = Prompt(9, 12);
+  urgent.priority = 1;
+  const StepPlan plan = PlanNextStep({Decoding(1, 7), Decoding(2, 7)}, {urgent}, limits);
+  EXPECT_THAT(plan.preempt, ElementsAre(2, 1));
+  EXPECT_THAT(plan.prompt, ElementsAre(PlannedRows{9, 12}));
+  urgent.known_tokens = 60;
+  const StepPlan vain = PlanNextStep({Decoding(1, 7), Decoding(2, 7)}, {urgent}, limits);
+  EXPECT_THAT(vain.preempt, IsEmpty());
+  EXPECT_THAT(vain.decode, SizeIs(2));
+}
+
+ScheduledSequence PromptOf(std::uint32_t tenant, double served, std::uint64_t id) {
+  ScheduledSequence s = Prompt(id, 6);
+  s.tenant = tenant;
+  s.tenant_served = served;
+  return s;
+}
+
+TEST(TenantTest, WhoGotLeastStartsFirst) {
+  PlanLimits limits = Limits();
+  limits.max_running = 2;
+  EXPECT_THAT(
+      PlanNextStep({}, {PromptOf(1, 90, 1), PromptOf(2, 20, 2), PromptOf(3, 50, 3)}, limits).prompt,
+      ElementsAre(PlannedRows{2, 6}, PlannedRows{3, 6}));
+}
+
+TEST(TenantTest, EveryStartCountsForTheNextChoice) {
+  PlanLimits limits = Limits();
+  limits.max_running = 4;
+  const std::vector<ScheduledSequence> waiting = {PromptOf(1, 0, 1), PromptOf(1, 0, 2),
+                                                  PromptOf(1, 0, 3), PromptOf(2, 0, 4),
+                                                  PromptOf(2, 0, 5), PromptOf(2, 0, 6)};
+  EXPECT_THAT(
+      PlanNextStep({}, waiting, limits).prompt,
+      ElementsAre(PlannedRows{1, 6}, PlannedRows{4, 6}, PlannedRows{2, 6}, PlannedRows{5, 6}));
+}
+
+TEST(TenantTest, StreamThatStandsStillGoesBeforeAnyNewRequest) {
+  PlanLimits limits = Limits();
+  limits.max_running = 1;
+  ScheduledSequence preempted = PromptOf(1, 900, 8);
+  preempted.preempted = true;
+  EXPECT_THAT(PlanNextStep({}, {PromptOf(2, 0, 2), preempted}, limits).prompt,
+              ElementsAre(PlannedRows{8, 6}));
+}
+
+TEST(TenantTest, PriorityGoesBeforeFairness) {
+  PlanLimits limits = Limits();
+  limits.max_running = 1;
+  ScheduledSequence urgent = PromptOf(1, 900, 8);
+  urgent.priority = 1;
+  EXPECT_THAT(PlanNextStep({}, {PromptOf(2, 0, 2), urgent}, limits).prompt,
+              ElementsAre(PlannedRows{8, 6}));
 }
 
 }  // namespace
