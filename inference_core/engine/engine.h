@@ -6,26 +6,37 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "inference_core/base/clock.h"
+#include "inference_core/kv_cache/block_key.h"
 #include "inference_core/model/stage.h"
 #include "inference_core/sampling/sampling_params.h"
 
 namespace yangtuo {
 
+// Whether KV blocks of earlier requests are used again by those that begin alike.
+enum class PrefixCache { kOn, kOff };
+
 struct EngineOptions {
   // Rows of one step: one for every running sequence first, then prompt chunks. Bounds the length
   // of a step and so the delay of a cancellation.
   std::int32_t step_tokens = 256;
+  // A step that decodes takes only so many prompt rows that it lasts about this long, as far as
+  // earlier steps tell; 0: no such limit. See PromptRowsWithin.
+  Duration target_step = std::chrono::milliseconds(200);
+  // But this many whatever they cost, so that prompts advance while others decode.
+  std::int32_t least_prompt_rows = 16;
   // Largest number of prompt rows of one sequence in a step; 0: no limit but step_tokens.
   std::int32_t prompt_chunk = 0;
   std::int32_t max_running = 64;
   // Requests beyond these wait; beyond that Submit refuses with RESOURCE_EXHAUSTED.
   std::int32_t max_waiting = 256;
   std::int64_t max_waiting_tokens = 262144;
+  PrefixCache prefix_cache = PrefixCache::kOn;
   // How long sequences wait for a lost shard before they fail with UNAVAILABLE.
   Duration recovery_limit = std::chrono::seconds(10);
   // Pause between attempts to reset the stage.
@@ -50,6 +61,9 @@ struct SequenceOutcome {
 class SequenceSink {
  public:
   virtual ~SequenceSink() = default;
+  // Before everything else, when the first computation begins; not for a sequence that ends without
+  // one. `cached_prompt_tokens` of the prompt were computed for an earlier request.
+  virtual void OnStarted(std::int32_t cached_prompt_tokens) = 0;
   virtual void OnToken(SampledToken token) = 0;
   // Parts in prompt order, all before the first token.
   virtual void OnPromptLogprobs(std::span<const SampledToken> entries) = 0;
@@ -67,6 +81,10 @@ struct EngineRequest {
   std::optional<std::int32_t> max_new_tokens;  // default: the rest of the context
   bool prompt_logprobs = false;
   std::int32_t priority = 0;  // higher runs first
+  // Tenants get equal shares of what their priority leaves. Empty: one nameless tenant.
+  std::string tenant;
+  // Requests with different salts share no KV blocks.
+  std::string cache_salt;
   std::optional<TimePoint> deadline;
 };
 
@@ -74,10 +92,18 @@ struct EngineLoad {
   std::int32_t running = 0;
   std::int32_t waiting = 0;
   std::int32_t kv_blocks_total = 0;
-  std::int32_t kv_blocks_free = 0;
+  std::int32_t kv_blocks_free = 0;    // held by nobody, with or without content
+  std::int32_t kv_blocks_cached = 0;  // those of them with content that requests can find
   std::int64_t pending_prompt_tokens = 0;
   double tokens_per_second = 0;  // generated, over the last five seconds
   bool stage_ok = true;          // false while a lost shard is being recovered
+};
+
+// How the keys of reusable KV blocks are made, for whoever wants to know which group has a prefix.
+struct PrefixScheme {
+  std::string_view name;        // kBlockKeyScheme
+  std::int32_t block_size = 0;  // ids of a block
+  BlockKey root;                // parent of the first block's key, without a salt
 };
 
 // What one step did, for metrics.
@@ -86,9 +112,14 @@ struct StepStats {
   std::int32_t prompt_rows = 0;
   std::int32_t sequences = 0;
   std::int32_t preempted = 0;
-  Duration compute{};  // summed over shards
-  Duration wait{};     // engine thread waiting for results of other shards
-  Duration total{};    // submission to result
+  // Of the sequences that began with this step: tokens they knew, and those of them that need not
+  // be computed. Sequences that must compute everything (embeddings) count in neither.
+  std::int32_t prefix_queries = 0;
+  std::int32_t prefix_hits = 0;
+  std::int32_t evictions = 0;  // KV blocks that lost findable content
+  Duration compute{};          // summed over shards
+  Duration wait{};             // engine thread waiting for results of other shards
+  Duration total{};            // submission to result
 };
 
 // Continuous batching over a Stage. One thread, owned here, is the only one that touches the
@@ -114,6 +145,8 @@ class Engine {
 
   [[nodiscard]] virtual EngineLoad load() const = 0;
   [[nodiscard]] virtual const StageInfo& stage_info() const = 0;
+  // Nullopt when KV blocks are not used again.
+  [[nodiscard]] virtual const std::optional<PrefixScheme>& prefix_scheme() const = 0;
 
   // Refuse new requests from now on.
   virtual void StopAccepting() = 0;

@@ -50,6 +50,12 @@ absl::Status CheckOptions(const EngineOptions& options, const StageInfo& info) {
         absl::StrFormat("step_tokens is %d; the stage takes 1..%d rows a step", options.step_tokens,
                         info.max_step_tokens));
   }
+  if (options.target_step < Duration::zero() || options.least_prompt_rows < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("engine limits: target_step %g s, least_prompt_rows %d; expected no "
+                        "negative time and at least one row",
+                        ToSeconds(options.target_step), options.least_prompt_rows));
+  }
   if (options.prompt_chunk < 0 || options.max_running < 1 || options.max_waiting < 0 ||
       options.max_waiting_tokens < 0) {
     return absl::InvalidArgumentError(absl::StrFormat(

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cassert>
 #include <chrono>
+#include <cstring>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -14,6 +16,37 @@ namespace yangtuo {
 namespace {
 
 constexpr Duration kLostPoll = std::chrono::milliseconds(20);
+
+std::optional<PrefixScheme> SchemeOf(const EngineOptions& options, const StageInfo& info) {
+  if (options.prefix_cache == PrefixCache::kOff) {
+    return std::nullopt;
+  }
+  // The digest covers the config, and with it the rope settings.
+  const std::string numerics_id = absl::StrFormat("%s/%s", info.model_digest, info.numerics);
+  return PrefixScheme{.name = kBlockKeyScheme,
+                      .block_size = info.kv_block_size,
+                      .root = RootBlockKey(numerics_id, info.kv_block_size)};
+}
+
+// The first bytes of a key, as the scheduler's name of a block. Two blocks with the same name would
+// merely make a sequence wait for nothing.
+std::uint64_t NameOf(const BlockKey& key) {
+  std::uint64_t name = 0;
+  std::memcpy(&name, key.data(), sizeof(name));
+  return name | 1U;
+}
+
+// Keys of the full blocks of a request's tokens. On the caller's thread: the loop's is dear.
+void AddBlockKeys(const PrefixScheme& scheme, Sequence& sequence) {
+  BlockKeyHasher hasher;
+  sequence.first_parent = SaltedBlockKey(scheme.root, sequence.request.cache_salt);
+  const auto size = static_cast<std::size_t>(scheme.block_size);
+  const std::span<const TokenId> known(sequence.known);
+  BlockKey parent = sequence.first_parent;
+  for (std::size_t end = size; end <= known.size(); end += size) {
+    parent = sequence.block_keys.emplace_back(hasher.Next(parent, known.subspan(end - size, size)));
+  }
+}
 
 }  // namespace
 
@@ -31,9 +64,12 @@ StepLoop::StepLoop(const EngineOptions& options, std::unique_ptr<Stage> stage, c
       info_(stage_->info()),
       clock_(clock),
       observe_step_(std::move(observe_step)),
+      prompt_reserve_(std::min(options.least_prompt_rows, options.step_tokens / 2)),
       max_running_(static_cast<std::int32_t>(std::min<std::int64_t>(
-          options.max_running, std::int64_t{options.step_tokens} * info_.depth))),
+          options.max_running, std::int64_t{options.step_tokens - prompt_reserve_} * info_.depth))),
+      prefix_scheme_(SchemeOf(options, info_)),
       pool_(info_.kv_blocks, info_.kv_block_size) {
+  plan_input_.find_reusable = [this](std::uint64_t id) { return FindReusable(id); };
   PublishLoad();
   thread_ = std::jthread([this] { Run(); });
 }
@@ -43,6 +79,7 @@ StepLoop::~StepLoop() {
     const MutexLock lock(mutex_);
     accepting_ = false;
     stopping_ = true;
+    has_commands_ = true;
   }
   wake_.NotifyAll();
   thread_.join();
@@ -53,13 +90,18 @@ absl::StatusOr<SequenceId> StepLoop::Submit(EngineRequest request, SequenceSink*
   request.sampling.end_ids = request.stop_ids;
   const auto prompt_tokens = static_cast<std::int64_t>(request.prompt_ids.size());
   const std::int32_t limit = TokenLimit(request, info_);
+  auto sequence = std::make_unique<Sequence>(0, std::move(request), sink, clock_.Now(), pool_);
+  sequence->max_tokens = limit;
+  if (prefix_scheme_.has_value()) {
+    AddBlockKeys(*prefix_scheme_, *sequence);
+  }
   SequenceId id = 0;
   {
     const MutexLock lock(mutex_);
     if (!accepting_) {
       return absl::UnavailableError("this worker is shutting down and takes no new requests");
     }
-    if (!load_.stage_ok) {
+    if (!board_.stage_ok()) {
       return absl::UnavailableError("a shard of this worker group is lost and being reconnected");
     }
     if (live_ >= options_.max_running + options_.max_waiting) {
@@ -75,14 +117,12 @@ absl::StatusOr<SequenceId> StepLoop::Submit(EngineRequest request, SequenceSink*
                           waiting_tokens_, options_.max_waiting_tokens));
     }
     id = next_id_++;
-    auto sequence = std::make_unique<Sequence>(id, std::move(request), sink, clock_.Now(), pool_);
-    sequence->max_tokens = limit;
+    sequence->id = id;
     submitted_.push_back(std::move(sequence));
     ++live_;
     ++unfinished_;
-    ++load_.waiting;
-    load_.pending_prompt_tokens += prompt_tokens;
     waiting_tokens_ += prompt_tokens;
+    has_commands_ = true;
   }
   wake_.NotifyOne();
   return id;
@@ -92,14 +132,20 @@ void StepLoop::Cancel(SequenceId id) {
   {
     const MutexLock lock(mutex_);
     cancelled_.push_back(id);
+    has_commands_ = true;
   }
   wake_.NotifyOne();
 }
 
 EngineLoad StepLoop::load() const {
   const MutexLock lock(mutex_);
-  EngineLoad load = load_;
+  EngineLoad load = board_.Read();
+  load.kv_blocks_total = info_.kv_blocks;
   load.tokens_per_second = rate_.PerSecond(clock_.Now());
+  for (const auto& sequence : submitted_) {
+    ++load.waiting;
+    load.pending_prompt_tokens += sequence->num_prompt();
+  }
   return load;
 }
 
@@ -119,14 +165,7 @@ bool StepLoop::WaitUntilIdle(TimePoint deadline) {
 }
 
 void StepLoop::Run() {
-  for (;;) {
-    {
-      const MutexLock lock(mutex_);
-      if (stopping_) {
-        break;
-      }
-    }
-    TakeCommands();
+  while (TakeCommands()) {
     ExpireDeadlines();
     if (stage_lost_) {
       TryRecovery();
@@ -144,20 +183,30 @@ void StepLoop::Run() {
       WaitForWork();
     }  // Otherwise a stage failed and is back: plan again.
   }
-  TakeCommands();
   FailAll(absl::CancelledError("the worker is shutting down"));
 }
 
-void StepLoop::TakeCommands() {
+bool StepLoop::TakeCommands() {
+  if (!has_commands_.load()) {
+    return true;
+  }
   std::vector<std::unique_ptr<Sequence>> submitted;
   std::vector<SequenceId> cancelled;
+  bool stopping = false;
   {
     const MutexLock lock(mutex_);
     submitted.swap(submitted_);
     cancelled.swap(cancelled_);
+    stopping = stopping_;
+    has_commands_ = false;
+    // Under the lock: between queue and board nobody may see them nowhere.
+    for (const std::unique_ptr<Sequence>& sequence : submitted) {
+      board_.AddWaiting(1, sequence->num_prompt());
+    }
   }
   for (std::unique_ptr<Sequence>& sequence : submitted) {
     const SequenceId id = sequence->id;
+    sequence->tenant = tenants_.Enter(sequence->request.tenant);
     sequences_.emplace(id, std::move(sequence));
     const Sequence& taken = *sequences_.at(id);
     if (taken.request.task == SequenceTask::kGenerate && taken.num_known() >= taken.max_tokens) {
@@ -167,45 +216,117 @@ void StepLoop::TakeCommands() {
   for (const SequenceId id : cancelled) {
     Fail(id, absl::CancelledError("the request was cancelled"));
   }
+  return !stopping;
 }
 
 void StepLoop::ExpireDeadlines() {
   const TimePoint now = clock_.Now();
-  std::vector<SequenceId> expired;
+  expired_.clear();
   for (const auto& [id, sequence] : sequences_) {
     if (sequence->request.deadline.has_value() && *sequence->request.deadline <= now) {
-      expired.push_back(id);
+      expired_.push_back(id);
     }
   }
-  for (const SequenceId id : expired) {
+  for (const SequenceId id : expired_) {
     Fail(id, absl::DeadlineExceededError("the deadline passed before the answer was complete"));
   }
 }
 
-StepPlan StepLoop::Plan() const {
-  std::vector<ScheduledSequence> running;
-  std::vector<ScheduledSequence> waiting;
-  for (const auto& [id, sequence] : sequences_) {
-    (sequence->running ? running : waiting).push_back(sequence->Scheduled());
+std::int32_t StepLoop::PromptRowsOfStep() const {
+  if (options_.target_step == Duration::zero()) {
+    return options_.step_tokens;
   }
-  return PlanNextStep(std::move(running), std::move(waiting),
-                      {.step_tokens = options_.step_tokens,
-                       .prompt_chunk = options_.prompt_chunk,
-                       .max_running = max_running_,
-                       .depth = info_.depth,
-                       .block_size = info_.kv_block_size,
-                       .free_blocks = pool_.num_free()});
+  return PromptRowsWithin(ToSeconds(options_.target_step), cost_, options_.least_prompt_rows,
+                          options_.step_tokens);
+}
+
+ScheduledSequence StepLoop::Describe(const Sequence& sequence, Sharing sharing) const {
+  const auto next = static_cast<std::size_t>(sequence.computed / info_.kv_block_size);
+  const bool fills = sequence.running && next < sequence.block_keys.size();
+  return {.id = sequence.id,
+          .priority = sequence.request.priority,
+          .known_tokens = sequence.num_known(),
+          .computed_tokens = sequence.computed,
+          .blocks = sequence.blocks.size(),
+          .shared_blocks = sharing == Sharing::kCount ? sequence.blocks.num_shared() : 0,
+          .steps_in_flight = sequence.steps_in_flight,
+          .next_block = fills ? NameOf(sequence.block_keys[next]) : 0,
+          .preempted = !sequence.running && sequence.started.has_value(),
+          .tenant = sequence.tenant,
+          .tenant_served = tenants_.served(sequence.tenant)};
+}
+
+std::span<const BlockKey> StepLoop::ReusableKeys(const Sequence& sequence) const {
+  const auto blocks = static_cast<std::size_t>(sequence.MostReusable() / info_.kv_block_size);
+  const std::span<const BlockKey> keys(sequence.block_keys);
+  return keys.first(std::min(blocks, keys.size()));
+}
+
+Reusable StepLoop::FindReusable(SequenceId id) const {
+  const std::span<const BlockKey> keys = ReusableKeys(*sequences_.at(id));
+  const BlockPool::Found found = pool_.Find(keys);
+  const auto next = static_cast<std::size_t>(found.blocks);
+  return {.tokens = found.blocks * info_.kv_block_size,
+          .free_blocks = found.unheld,
+          .next_block = next < keys.size() ? NameOf(keys[next]) : 0};
+}
+
+bool StepLoop::MayPreempt() const {
+  std::int32_t lowest_running = std::numeric_limits<std::int32_t>::max();
+  std::int32_t highest_waiting = std::numeric_limits<std::int32_t>::min();
+  for (const auto& [id, sequence] : sequences_) {
+    const std::int32_t priority = sequence->request.priority;
+    if (sequence->running) {
+      lowest_running = std::min(lowest_running, priority);
+    } else {
+      highest_waiting = std::max(highest_waiting, priority);
+    }
+  }
+  // A step takes no more blocks than its rows fill, and one for every sequence.
+  const auto live = static_cast<std::int32_t>(sequences_.size());
+  return highest_waiting > lowest_running ||
+         pool_.num_free() <= options_.step_tokens / info_.kv_block_size + live;
+}
+
+void StepLoop::Plan() {
+  plan_input_.limits = {.step_tokens = options_.step_tokens,
+                        .prompt_chunk = options_.prompt_chunk,
+                        .prompt_tokens = PromptRowsOfStep(),
+                        .prompt_reserve = prompt_reserve_,
+                        .max_running = max_running_,
+                        .depth = info_.depth,
+                        .block_size = info_.kv_block_size,
+                        .free_blocks = pool_.num_free()};
+  plan_input_.running.clear();
+  plan_input_.waiting.clear();
+  const Sharing sharing = MayPreempt() ? Sharing::kCount : Sharing::kIgnore;
+  for (const auto& [id, sequence] : sequences_) {
+    (sequence->running ? plan_input_.running : plan_input_.waiting)
+        .push_back(Describe(*sequence, sharing));
+  }
+  PlanNextStep(plan_input_, plan_);
 }
 
 void StepLoop::SubmitSteps() {
   while (static_cast<std::int32_t>(in_flight_.size()) < info_.depth && !sequences_.empty()) {
-    const StepPlan plan = Plan();
-    if (plan.empty()) {
+    Plan();
+    Preempt(plan_.preempt);
+    if (plan_.empty() && plan_.preempt.empty()) {
       return;
     }
-    Preempt(plan.preempt);
-    StepInFlight in_flight{.id = next_step_, .submitted = clock_.Now(), .stats = {}, .parts = {}};
-    Step step = MakeStep(plan, in_flight);
+    if (plan_.empty()) {
+      continue;  // Now it can be seen which blocks are free.
+    }
+    StepInFlight in_flight;
+    if (!spare_in_flight_.empty()) {
+      in_flight = std::move(spare_in_flight_.back());
+      spare_in_flight_.pop_back();
+    }
+    in_flight.id = next_step_;
+    in_flight.submitted = clock_.Now();
+    in_flight.stats = {};
+    in_flight.parts.clear();
+    Step step = MakeStep(in_flight);
     ++next_step_;
     if (const absl::Status status = stage_->Submit(std::move(step)); !status.ok()) {
       HandleStageError(status, in_flight.parts);
@@ -227,31 +348,53 @@ void StepLoop::Preempt(const std::vector<std::uint64_t>& ids) {
   }
 }
 
-Step StepLoop::MakeStep(const StepPlan& plan, StepInFlight& in_flight) {
+Step StepLoop::MakeStep(StepInFlight& in_flight) {
   Step step;
   step.id = in_flight.id;
   step.closes = std::exchange(closes_, {});
-  for (const std::vector<PlannedRows>* rows : {&plan.decode, &plan.prompt}) {
+  // What is reusable is held before anybody takes new blocks: those might be the same.
+  for (const PlannedRows& planned : plan_.prompt) {
+    if (Sequence& sequence = *sequences_.at(planned.id); !sequence.running) {
+      Begin(sequence, in_flight);
+    }
+  }
+  for (const std::vector<PlannedRows>* rows : {&plan_.decode, &plan_.prompt}) {
     for (const PlannedRows& planned : *rows) {
       AddRows(planned, step, in_flight);
     }
   }
-  in_flight.stats.decode_rows = static_cast<std::int32_t>(plan.decode.size());
-  in_flight.stats.prompt_rows =
-      static_cast<std::int32_t>(step.num_tokens()) - in_flight.stats.decode_rows;
-  in_flight.stats.sequences = static_cast<std::int32_t>(step.rows.size());
-  in_flight.stats.preempted = std::exchange(preempted_since_step_, 0);
+  StepStats& stats = in_flight.stats;
+  stats.decode_rows = static_cast<std::int32_t>(plan_.decode.size());
+  stats.prompt_rows = static_cast<std::int32_t>(step.num_tokens()) - stats.decode_rows;
+  stats.sequences = static_cast<std::int32_t>(step.rows.size());
+  stats.preempted = std::exchange(preempted_since_step_, 0);
+  stats.evictions = static_cast<std::int32_t>(pool_.evictions() - evictions_reported_);
+  evictions_reported_ = pool_.evictions();
   return step;
+}
+
+void StepLoop::Begin(Sequence& sequence, StepInFlight& in_flight) {
+  sequence.running = true;
+  const std::span<const BlockKey> keys = ReusableKeys(sequence);
+  sequence.computed = sequence.blocks.TakeFound(keys) * info_.kv_block_size;
+  if (sequence.started.has_value()) {
+    return;
+  }
+  sequence.started = in_flight.submitted;
+  sequence.Reserve(info_.kv_block_size);
+  if (prefix_scheme_.has_value() && sequence.MostReusable() > 0) {
+    in_flight.stats.prefix_queries += sequence.num_known();
+    in_flight.stats.prefix_hits += sequence.computed;
+  }
+  {
+    const MutexLock lock(mutex_);
+    waiting_tokens_ -= sequence.num_prompt();
+  }
+  sequence.sink->OnStarted(std::min(sequence.computed, sequence.num_prompt()));
 }
 
 void StepLoop::AddRows(const PlannedRows& planned, Step& step, StepInFlight& in_flight) {
   Sequence& sequence = *sequences_.at(planned.id);
-  sequence.running = true;
-  if (!sequence.started.has_value()) {
-    sequence.started = in_flight.submitted;
-    const MutexLock lock(mutex_);
-    waiting_tokens_ -= sequence.num_prompt();
-  }
   if (!sequence.open) {
     sequence.open = true;
     step.opens.push_back(
@@ -269,6 +412,7 @@ void StepLoop::AddRows(const PlannedRows& planned, Step& step, StepInFlight& in_
   assert(grown);
   sequence.computed = end;
   ++sequence.steps_in_flight;
+  tenants_.Charge(sequence.tenant, planned.tokens);
   const bool wants_output = end == sequence.num_known();
   const auto table = sequence.blocks.table();
   step.rows.push_back({.id = sequence.id,
@@ -277,6 +421,24 @@ void StepLoop::AddRows(const PlannedRows& planned, Step& step, StepInFlight& in_
                        .kv_blocks = {table.begin(), table.end()},
                        .want_output = wants_output});
   in_flight.parts.push_back({.id = sequence.id, .wants_output = wants_output});
+  if (prefix_scheme_.has_value()) {
+    PublishBlocks(sequence, first, end);
+  }
+}
+
+void StepLoop::PublishBlocks(Sequence& sequence, std::int32_t first, std::int32_t end) {
+  const std::int32_t size = info_.kv_block_size;
+  std::vector<BlockKey>& keys = sequence.block_keys;
+  for (std::int32_t block = first / size; block < end / size; ++block) {
+    const auto at = static_cast<std::size_t>(block);
+    if (at == keys.size()) {
+      const std::span<const TokenId> known(sequence.known);
+      const BlockKey parent = keys.empty() ? sequence.first_parent : keys.back();
+      keys.push_back(hasher_.Next(parent, known.subspan(at * static_cast<std::size_t>(size),
+                                                        static_cast<std::size_t>(size))));
+    }
+    sequence.blocks.Publish(block, keys[at]);
+  }
 }
 
 void StepLoop::End(SequenceId id, const SequenceOutcome& outcome) {
@@ -289,6 +451,7 @@ void StepLoop::End(SequenceId id, const SequenceOutcome& outcome) {
     closes_.push_back(id);
   }
   sequence.blocks.Release();
+  tenants_.Leave(sequence.tenant);
   SequenceOutcome told = outcome;
   told.generated_tokens = sequence.generated;
   told.queue = sequence.started.value_or(clock_.Now()) - sequence.submitted;
@@ -332,19 +495,14 @@ void StepLoop::WaitForWork() {
 
 void StepLoop::PublishLoad() {
   EngineLoad load;
-  load.kv_blocks_total = pool_.num_blocks();
   load.kv_blocks_free = pool_.num_free();
+  load.kv_blocks_cached = pool_.num_cached();
   load.stage_ok = !stage_lost_;
   for (const auto& [id, sequence] : sequences_) {
     ++(sequence->running ? load.running : load.waiting);
     load.pending_prompt_tokens += std::max(sequence->num_prompt() - sequence->computed, 0);
   }
-  const MutexLock lock(mutex_);
-  for (const auto& sequence : submitted_) {
-    ++load.waiting;
-    load.pending_prompt_tokens += sequence->num_prompt();
-  }
-  load_ = load;
+  board_.Show(load);
 }
 
 }  // namespace yangtuo

@@ -1,7 +1,7 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -12,8 +12,13 @@
 
 #include "inference_core/base/mutex.h"
 #include "inference_core/engine/engine.h"
+#include "inference_core/engine/load_board.h"
 #include "inference_core/engine/sequence.h"
 #include "inference_core/engine/token_rate.h"
+#include "inference_core/kv_cache/block_key.h"
+#include "inference_core/scheduler/scheduler.h"
+#include "inference_core/scheduler/step_cost.h"
+#include "inference_core/scheduler/tenant_ledger.h"
 
 namespace yangtuo {
 
@@ -24,6 +29,13 @@ namespace yangtuo {
 // are in flight. That is safe because every stage executes steps in submission order on its own
 // memory: a later step that reuses a block cannot touch it before the earlier step has read it, and
 // the earlier step's result for the ended sequence is dropped.
+//
+// For the same reason a block can be found by others as soon as the step that fills it is
+// submitted. When a step fails, nothing is found any more: its blocks may not be what their keys
+// say.
+//
+// A step of sequences that decode takes no memory, no lock and no system call here; what stage and
+// sinks take is theirs.
 class StepLoop final : public Engine {
  public:
   StepLoop(const EngineOptions& options, std::unique_ptr<Stage> stage, const Clock& clock,
@@ -34,12 +46,15 @@ class StepLoop final : public Engine {
   void Cancel(SequenceId id) override;
   [[nodiscard]] EngineLoad load() const override;
   [[nodiscard]] const StageInfo& stage_info() const override { return info_; }
+  [[nodiscard]] const std::optional<PrefixScheme>& prefix_scheme() const override {
+    return prefix_scheme_;
+  }
   void StopAccepting() override;
   bool WaitUntilIdle(TimePoint deadline) override;
 
  private:
   struct StepInFlight {
-    std::uint64_t id;
+    std::uint64_t id = 0;
     TimePoint submitted;
     StepStats stats;
     // Sequence and positions of every row run; an output is due for those with `wants_output`.
@@ -51,16 +66,27 @@ class StepLoop final : public Engine {
   };
 
   void Run();
-  void TakeCommands();
+  // False when the loop must end.
+  bool TakeCommands();
   void ExpireDeadlines();
   void SubmitSteps();
-  [[nodiscard]] StepPlan Plan() const;
+  // Decides the next step into plan_.
+  void Plan();
+  [[nodiscard]] std::int32_t PromptRowsOfStep() const;
+  // Whether the next plan could take blocks away: only then it matters who shares which.
+  [[nodiscard]] bool MayPreempt() const;
+  enum class Sharing { kCount, kIgnore };
+  [[nodiscard]] ScheduledSequence Describe(const Sequence& sequence, Sharing sharing) const;
+  [[nodiscard]] Reusable FindReusable(SequenceId id) const;
+  [[nodiscard]] std::span<const BlockKey> ReusableKeys(const Sequence& sequence) const;
   void Preempt(const std::vector<std::uint64_t>& ids);
-  [[nodiscard]] Step MakeStep(const StepPlan& plan, StepInFlight& in_flight);
+  [[nodiscard]] Step MakeStep(StepInFlight& in_flight);
+  void Begin(Sequence& sequence, StepInFlight& in_flight);
   void AddRows(const PlannedRows& planned, Step& step, StepInFlight& in_flight);
+  void PublishBlocks(Sequence& sequence, std::int32_t first, std::int32_t end);
   void TakeResult();
   void HandleSample(const SequenceSample& sample);
-  [[nodiscard]] absl::Status CheckResult(const StepResult& result, const StepInFlight& step) const;
+  [[nodiscard]] absl::Status CheckResult(const StepResult& result, const StepInFlight& step);
   void HandleResult(StepResult& result);
   void HandleStageError(const absl::Status& status, const std::vector<StepInFlight::Part>& parts);
   void TryRecovery();
@@ -76,14 +102,28 @@ class StepLoop final : public Engine {
   const Clock& clock_;
   const std::function<void(const StepStats&)> observe_step_;
 
-  // More could not all decode in the steps in flight, and the last in line would starve.
+  // Rows that decoding leaves to prompts. More running sequences than then fit into the steps in
+  // flight could not all decode, and the last in line would starve.
+  const std::int32_t prompt_reserve_;
   const std::int32_t max_running_;
+  const std::optional<PrefixScheme> prefix_scheme_;
 
   // Loop thread only.
   BlockPool pool_;
+  BlockKeyHasher hasher_;
+  TenantLedger tenants_;
+  StepCost cost_;
   std::map<SequenceId, std::unique_ptr<Sequence>> sequences_;
-  std::deque<StepInFlight> in_flight_;
-  std::vector<SequenceId> closes_;  // for the head, with the next step
+  std::vector<StepInFlight> in_flight_;  // oldest first; no more than stages
+  std::vector<SequenceId> closes_;       // for the head, with the next step
+  // Kept from step to step for their memory.
+  PlanInput plan_input_;
+  StepPlan plan_;
+  std::vector<StepInFlight> spare_in_flight_;
+  std::vector<SequenceId> answered_;
+  std::vector<SequenceId> wanted_;
+  std::vector<SequenceId> expired_;
+  std::int64_t evictions_reported_ = 0;
   std::uint64_t next_step_ = 1;
   std::int32_t preempted_since_step_ = 0;
   bool stage_lost_ = false;  // nothing can be submitted before a Reset succeeds
@@ -92,6 +132,9 @@ class StepLoop final : public Engine {
   // that comes back only to fail again must not be tried without pause, nor for ever.
   std::optional<TimePoint> outage_since_;
   TimePoint next_attempt_;
+
+  LoadBoard board_;
+  TokenRate rate_;
 
   mutable Mutex mutex_;
   CondVar wake_;
@@ -104,8 +147,8 @@ class StepLoop final : public Engine {
   std::int64_t waiting_tokens_ ABSL_GUARDED_BY(mutex_) = 0;  // prompts of those never started
   bool accepting_ ABSL_GUARDED_BY(mutex_) = true;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-  EngineLoad load_ ABSL_GUARDED_BY(mutex_);
-  mutable TokenRate rate_ ABSL_GUARDED_BY(mutex_);
+  // Whether there is anything to take from behind the lock.
+  std::atomic<bool> has_commands_ = false;
 
   std::jthread thread_;
 };

@@ -26,7 +26,7 @@ void StepLoop::TakeResult() {
   }
   outage_since_.reset();
   StepInFlight done = std::move(in_flight_.front());
-  in_flight_.pop_front();
+  in_flight_.erase(in_flight_.begin());
   for (const StepInFlight::Part& part : done.parts) {
     if (const auto found = sequences_.find(part.id); found != sequences_.end()) {
       --found->second->steps_in_flight;
@@ -35,43 +35,46 @@ void StepLoop::TakeResult() {
   done.stats.compute = result->compute;
   done.stats.wait = now - asked;
   done.stats.total = now - done.submitted;
+  cost_ =
+      Observe(cost_, done.stats.decode_rows, done.stats.prompt_rows, ToSeconds(done.stats.total));
   HandleResult(*result);
   if (observe_step_) {
     observe_step_(done.stats);
   }
+  spare_in_flight_.push_back(std::move(done));
 }
 
-absl::Status StepLoop::CheckResult(const StepResult& result, const StepInFlight& step) const {
+absl::Status StepLoop::CheckResult(const StepResult& result, const StepInFlight& step) {
   if (result.id != step.id) {
     return absl::InternalError(
         absl::StrFormat("the stage answered step %d, expected %d", result.id, step.id));
   }
   // Without its output a sequence would wait for ever.
-  std::vector<SequenceId> answered;
+  answered_.clear();
   for (const SequenceSample& sample : result.samples) {
     if (sample.token.id < 0 || sample.token.id >= info_.vocab) {
       return absl::InternalError(
           absl::StrFormat("the stage chose token id %d for sequence %d; the vocabulary has %d",
                           sample.token.id, sample.id, info_.vocab));
     }
-    answered.push_back(sample.id);
+    answered_.push_back(sample.id);
   }
   for (const SequenceEmbedding& embedding : result.embeddings) {
-    answered.push_back(embedding.id);
+    answered_.push_back(embedding.id);
   }
-  std::vector<SequenceId> wanted;
+  wanted_.clear();
   for (const StepInFlight::Part& part : step.parts) {
     if (part.wants_output) {
-      wanted.push_back(part.id);
+      wanted_.push_back(part.id);
     }
   }
-  std::sort(answered.begin(), answered.end());
-  std::sort(wanted.begin(), wanted.end());
-  if (answered != wanted) {
+  std::sort(answered_.begin(), answered_.end());
+  std::sort(wanted_.begin(), wanted_.end());
+  if (answered_ != wanted_) {
     return absl::InternalError(
         absl::StrFormat("step %d has outputs of %d sequences, expected exactly those of the %d "
                         "that asked for one",
-                        step.id, answered.size(), wanted.size()));
+                        step.id, answered_.size(), wanted_.size()));
   }
   return absl::OkStatus();
 }
@@ -112,10 +115,7 @@ void StepLoop::HandleSample(const SequenceSample& sample) {
   }
   Sequence& sequence = *found->second;
   ++sequence.generated;
-  {
-    const MutexLock lock(mutex_);
-    rate_.Add(clock_.Now(), 1);
-  }
+  rate_.Add(clock_.Now(), 1);
   const std::vector<TokenId>& stops = sequence.request.stop_ids;
   if (std::find(stops.begin(), stops.end(), sample.token.id) != stops.end()) {
     End(sample.id,
@@ -143,6 +143,7 @@ void StepLoop::HandleStageError(const absl::Status& status,
     sequence->steps_in_flight = 0;
     sequence->Rewind();
   }
+  pool_.ForgetContents();
   stage_lost_ = true;
   if (!outage_since_.has_value()) {
     outage_since_ = clock_.Now();

@@ -1,56 +1,48 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 
 #include "inference_core/base/clock.h"
 
 namespace yangtuo {
 
-// Tokens per second over the last five seconds, in buckets of a second. Not thread-safe.
+// Tokens per second over the last five seconds, in buckets of a second. One thread adds, any
+// thread reads, nobody waits.
 class TokenRate {
  public:
-  void Add(TimePoint now, std::int64_t tokens) {
-    Advance(now);
-    counts_[Slot(second_)] += tokens;
+  void Add(TimePoint now, std::uint32_t tokens) {
+    const std::uint32_t second = SecondOf(now);
+    std::atomic<std::uint64_t>& slot = slots_[second % kSlots];
+    const std::uint64_t old = slot.load(std::memory_order_relaxed);
+    const std::uint32_t count = (old >> 32U) == second ? static_cast<std::uint32_t>(old) : 0;
+    slot.store((std::uint64_t{second} << 32U) | (count + tokens), std::memory_order_relaxed);
   }
 
-  [[nodiscard]] double PerSecond(TimePoint now) {
-    Advance(now);
-    std::int64_t sum = 0;
-    for (std::size_t i = 1; i <= kSeconds; ++i) {
-      sum += counts_[Slot(second_ - static_cast<std::int64_t>(i))];
+  [[nodiscard]] double PerSecond(TimePoint now) const {
+    // The running second is not complete and does not count.
+    const std::uint32_t second = SecondOf(now);
+    std::uint64_t sum = 0;
+    for (std::uint32_t i = 1; i <= kSeconds; ++i) {
+      const std::uint64_t slot = slots_[(second - i) % kSlots].load(std::memory_order_relaxed);
+      sum += (slot >> 32U) == second - i ? static_cast<std::uint32_t>(slot) : 0;
     }
-    return static_cast<double>(sum) / static_cast<double>(kSeconds);
+    return static_cast<double>(sum) / kSeconds;
   }
 
  private:
-  static constexpr std::size_t kSeconds = 5;
-  // The running second is not complete and does not count.
-  static constexpr std::size_t kSlots = kSeconds + 1;
+  static constexpr std::uint32_t kSeconds = 5;
+  // Six buckets are in use; a power of two keeps the place of a second when they wrap around.
+  static constexpr std::uint32_t kSlots = 8;
 
-  static std::size_t Slot(std::int64_t second) {
-    constexpr auto count = static_cast<std::int64_t>(kSlots);
-    return static_cast<std::size_t>((second % count + count) % count);
+  static std::uint32_t SecondOf(TimePoint now) {
+    return static_cast<std::uint32_t>(
+        std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count());
   }
 
-  void Advance(TimePoint now) {
-    const std::int64_t second =
-        std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count();
-    const std::int64_t steps = second - second_;
-    for (std::int64_t i = 1; i <= steps && i <= static_cast<std::int64_t>(kSlots); ++i) {
-      counts_[Slot(second_ + i)] = 0;
-    }
-    if (steps > 0) {
-      if (steps > static_cast<std::int64_t>(kSlots)) {
-        counts_.fill(0);
-      }
-      second_ = second;
-    }
-  }
-
-  std::array<std::int64_t, kSlots> counts_ = {};
-  std::int64_t second_ = 0;
+  // The second in the upper half, its tokens in the lower.
+  std::array<std::atomic<std::uint64_t>, kSlots> slots_ = {};
 };
 
 }  // namespace yangtuo

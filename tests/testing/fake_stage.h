@@ -19,7 +19,7 @@ namespace yangtuo::testing {
 // A stage whose "model" is a hash: the next token depends on every token of the sequence, read back
 // through the block table from the blocks that earlier steps wrote. A wrong table, a wrong
 // position, a block that was reused too early or a position that was not computed changes the
-// answer.
+// answer. A block that somebody writes while another sequence still reads it fails the step.
 //
 // Steps are executed when they are submitted and answered by Next, as a pipeline of `depth` does.
 class FakeStage final : public Stage {
@@ -53,7 +53,7 @@ class FakeStage final : public Stage {
     info_.max_step_tokens = options.max_step_tokens;
     info_.depth = options.depth;
     blocks_.assign(static_cast<std::size_t>(options.kv_blocks),
-                   std::vector<TokenId>(static_cast<std::size_t>(options.kv_block_size), -1));
+                   std::vector<Position>(static_cast<std::size_t>(options.kv_block_size)));
   }
 
   // The answer that any schedule must give.
@@ -84,9 +84,11 @@ class FakeStage final : public Stage {
     for (SequenceOpen& open : step.opens) {
       const SequenceId id = open.id;
       open_.insert_or_assign(id, std::move(open));
+      read_[id].clear();
     }
     for (const SequenceId id : step.closes) {
       open_.erase(id);
+      read_.erase(id);
     }
     StepResult result;
     result.id = step.id;
@@ -117,8 +119,9 @@ class FakeStage final : public Stage {
   absl::Status Reset() override {
     results_.clear();
     open_.clear();
-    for (std::vector<TokenId>& block : blocks_) {
-      std::fill(block.begin(), block.end(), -1);
+    read_.clear();
+    for (std::vector<Position>& block : blocks_) {
+      std::fill(block.begin(), block.end(), Position());
     }
     if (options_.failing_resets > 0) {
       --options_.failing_resets;
@@ -128,6 +131,11 @@ class FakeStage final : public Stage {
   }
 
  private:
+  struct Position {
+    TokenId token = -1;
+    std::int64_t write = 0;  // which one it was, of all
+  };
+
   static TokenId NextToken(const std::vector<TokenId>& tokens, std::uint64_t seed,
                            std::int32_t vocab) {
     std::uint64_t hash = seed ^ 0x9E3779B97F4A7C15U;
@@ -160,11 +168,19 @@ class FakeStage final : public Stage {
     }
     for (std::size_t i = 0; i < rows.token_ids.size(); ++i) {
       const std::size_t position = static_cast<std::size_t>(rows.first_position) + i;
-      Slot(rows, position) = rows.token_ids[i];
+      Slot(rows, position) = {.token = rows.token_ids[i], .write = ++writes_};
     }
     std::vector<TokenId> tokens;
+    std::vector<std::int64_t>& read = read_[rows.id];
     for (std::size_t position = 0; position < end; ++position) {
-      tokens.push_back(Slot(rows, position));
+      const Position& slot = Slot(rows, position);
+      tokens.push_back(slot.token);
+      if (position == read.size()) {
+        read.push_back(slot.write);
+      } else if (read[position] != slot.write) {
+        return absl::InternalError(absl::StrFormat(
+            "position %d of sequence %d was written by somebody else", position, rows.id));
+      }
     }
     const SequenceOpen& open = found->second;
     if (open.prompt_logprobs) {
@@ -188,15 +204,17 @@ class FakeStage final : public Stage {
     return absl::OkStatus();
   }
 
-  TokenId& Slot(const StepRows& rows, std::size_t position) {
+  Position& Slot(const StepRows& rows, std::size_t position) {
     const auto size = static_cast<std::size_t>(options_.kv_block_size);
     return blocks_[static_cast<std::size_t>(rows.kv_blocks[position / size])][position % size];
   }
 
   Options options_;
   StageInfo info_;
-  std::vector<std::vector<TokenId>> blocks_;
+  std::vector<std::vector<Position>> blocks_;
+  std::int64_t writes_ = 0;
   std::map<SequenceId, SequenceOpen> open_;
+  std::map<SequenceId, std::vector<std::int64_t>> read_;  // writes of the positions it has read
   std::deque<StepResult> results_;
   std::int64_t steps_ = 0;
 };

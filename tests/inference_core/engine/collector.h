@@ -16,8 +16,16 @@ namespace yangtuo::testing {
 // Collects one sequence's output; checks the order of events.
 class Collector final : public SequenceSink {
  public:
+  void OnStarted(std::int32_t cached_prompt_tokens) override {
+    const MutexLock lock(mutex_);
+    EXPECT_FALSE(started_) << "started twice";
+    EXPECT_FALSE(finished_) << "started after the end";
+    started_ = true;
+    cached_prompt_tokens_ = cached_prompt_tokens;
+  }
   void OnToken(SampledToken token) override {
     const MutexLock lock(mutex_);
+    EXPECT_TRUE(started_) << "a token before the start";
     EXPECT_FALSE(finished_) << "a token after the end";
     tokens_.push_back(token.id);
     changed_.NotifyAll();
@@ -59,6 +67,10 @@ class Collector final : public SequenceSink {
     const MutexLock lock(mutex_);
     return tokens_;
   }
+  std::int32_t cached_prompt_tokens() {
+    const MutexLock lock(mutex_);
+    return cached_prompt_tokens_;
+  }
   std::vector<TokenId> prompt() {
     const MutexLock lock(mutex_);
     return prompt_;
@@ -74,6 +86,8 @@ class Collector final : public SequenceSink {
   std::vector<TokenId> tokens_ ABSL_GUARDED_BY(mutex_);
   std::vector<TokenId> prompt_ ABSL_GUARDED_BY(mutex_);
   std::vector<float> embedding_ ABSL_GUARDED_BY(mutex_);
+  bool started_ ABSL_GUARDED_BY(mutex_) = false;
+  std::int32_t cached_prompt_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   SequenceOutcome outcome_ ABSL_GUARDED_BY(mutex_);
 };

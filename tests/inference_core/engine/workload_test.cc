@@ -41,8 +41,11 @@ class Workload {
     }
     stage_.failing_resets = Between(0, 2);
     options_ = {.step_tokens = Between(2, 64),
+                .target_step = std::chrono::microseconds(Between(0, 2) * Between(0, 50)),
+                .least_prompt_rows = Between(1, 20),
                 .prompt_chunk = Between(0, 9),
                 .max_running = Between(1, 32),
+                .prefix_cache = OneIn(4) ? PrefixCache::kOff : PrefixCache::kOn,
                 .recovery_pause = std::chrono::milliseconds(1)};
   }
 
@@ -55,11 +58,26 @@ class Workload {
     Job job;
     std::vector<TokenId> prompt(static_cast<std::size_t>(Between(1, 60)));
     std::generate(prompt.begin(), prompt.end(), [&] { return Between(0, stage_.vocab - 1); });
-    job.request = Request(std::move(prompt), Between(1, 60), random_());
+    // Many begin as an earlier one, with its answer or without.
+    if (!earlier_.empty() && !OneIn(3)) {
+      const auto pick = static_cast<std::size_t>(Between(0, static_cast<int>(earlier_.size()) - 1));
+      const auto& other = earlier_[pick];
+      const auto common =
+          std::min<std::size_t>(static_cast<std::size_t>(Between(1, 60)), other.size());
+      prompt.insert(prompt.begin(), other.begin(),
+                    other.begin() + static_cast<std::ptrdiff_t>(common));
+      prompt.resize(std::min<std::size_t>(prompt.size(), 60));
+    }
+    job.request =
+        Request(std::move(prompt), Between(1, 60), static_cast<std::uint64_t>(Between(1, 3)));
     job.request.priority = Between(-1, 1);
+    job.request.tenant = OneIn(2) ? "" : "other";
+    job.request.cache_salt = OneIn(5) ? "salt" : "";
     job.request.prompt_logprobs = OneIn(4);
     job.expected = FakeStage::Expected(stage_, job.request.prompt_ids, job.request.sampling.seed,
                                        *job.request.max_new_tokens);
+    earlier_.push_back(job.request.prompt_ids);
+    earlier_.back().insert(earlier_.back().end(), job.expected.begin(), job.expected.end());
     if (OneIn(4)) {
       const auto middle = job.expected.begin() + Between(0, *job.request.max_new_tokens);
       job.request.resumed_ids = {job.expected.begin(), middle};
@@ -76,6 +94,7 @@ class Workload {
   std::mt19937 random_;
   FakeStage::Options stage_;
   EngineOptions options_;
+  std::vector<std::vector<TokenId>> earlier_;  // prompts and answers
 };
 
 void CheckJob(Job& job) {
@@ -106,8 +125,9 @@ void ExpectNothingHeld(Engine& engine) {
 
 class WorkloadTest : public ::testing::TestWithParam<std::uint32_t> {};
 
-// Whatever the limits, the other requests, lost shards and cancellations: every request gives the
-// tokens that it gives alone, each exactly once, and nothing stays held.
+// Whatever the limits, the other requests, lost shards, cancellations, and blocks that others
+// filled: every request gives the tokens that it gives alone, each exactly once, and nothing stays
+// held.
 TEST_P(WorkloadTest, GivesTheSameTokensAsAlone) {
   Workload workload(GetParam());
   const SteadyClock clock;
