@@ -37,6 +37,7 @@ struct GenerationFlow::Choice {
 
   std::optional<TimePoint> first_token;
   TimePoint last_token{};
+  std::uint32_t cached_prompt_tokens = 0;  // as its first stream with tokens said
   Duration worker_queue{};
   bool done = false;
   v1::ChoiceResult result;

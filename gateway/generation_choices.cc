@@ -109,6 +109,10 @@ void GenerationFlow::OnDelta(std::size_t index, internal::v1::GenerateDelta& del
     for (v1::PositionLogprobs& entry : *delta.mutable_prompt_logprobs()) {
       choice.prompt_logprobs.push_back(std::move(entry));
     }
+    if (choice.ids.empty()) {
+      choice.cached_prompt_tokens =
+          std::max(choice.cached_prompt_tokens, delta.cached_prompt_tokens());
+    }
     if (!delta.ids().empty()) {
       AddEcho(choice);
       CountTokens(choice, static_cast<std::size_t>(delta.ids_size()));
@@ -199,6 +203,7 @@ absl::StatusOr<Duration> GenerationFlow::PlanRetry(Choice& choice, const absl::S
   }
   if (choice.ids.empty()) {
     choice.prompt_logprobs.clear();  // they come again
+    choice.cached_prompt_tokens = 0;
   }
   if (!choice.give_up.has_value()) {
     choice.give_up = std::chrono::steady_clock::now() + services_.resume.max_wait;
@@ -335,7 +340,10 @@ void GenerationFlow::AddFinished() {
   Duration gaps{};
   std::int64_t num_gaps = 0;
   std::uint32_t completion_tokens = 0;
+  // What one choice computed and the others found was computed for this request.
+  std::uint32_t cached_tokens = choices_.front().cached_prompt_tokens;
   for (const Choice& choice : choices_) {
+    cached_tokens = std::min(cached_tokens, choice.cached_prompt_tokens);
     *finished.add_choices() = choice.result;
     completion_tokens += choice.result.completion_tokens();
     if (choice.first_token.has_value()) {
@@ -345,6 +353,7 @@ void GenerationFlow::AddFinished() {
   }
   finished.mutable_usage()->set_prompt_tokens(static_cast<std::uint32_t>(prompt_.ids.size()));
   finished.mutable_usage()->set_completion_tokens(completion_tokens);
+  finished.mutable_usage()->set_cached_prompt_tokens(cached_tokens);
   v1::Timings& timings = *finished.mutable_timings();
   SetDuration(launched_at_ - record_->arrival() + choices_.front().worker_queue,
               *timings.mutable_queue());

@@ -29,6 +29,7 @@ class EmbedCall final : public grpc::ServerUnaryReactor, public SequenceSink {
   void Start(EngineRequest request);
 
  private:
+  void OnStarted(std::int32_t /*cached_prompt_tokens*/) override {}
   void OnToken(SampledToken /*token*/) override {}  // not of this task
   void OnPromptLogprobs(std::span<const SampledToken> /*entries*/) override {}
   void OnEmbedding(std::vector<float> values) override;

@@ -17,6 +17,7 @@ namespace pb = internal::v1;
 constexpr int kMaxLogitBias = 1024;
 constexpr int kMaxStopTokens = 64;
 constexpr std::uint32_t kMaxLogprobs = 20;
+constexpr std::size_t kMaxNameBytes = 128;
 
 // Written so that NaN is outside of every range.
 absl::Status CheckRange(const char* field, float value, float low, float high) {
@@ -101,6 +102,14 @@ absl::Status CheckSampling(const yangtuo::v1::SamplingParams& in, const Sampling
                         "must be set: the gateway draws one, so that a stream can be resumed");
   }
   return CheckAtMost("sampling.logprobs", in.logprobs(), kMaxLogprobs);
+}
+
+absl::Status CheckName(const char* field, const std::string& name) {
+  if (name.size() <= kMaxNameBytes) {
+    return absl::OkStatus();
+  }
+  return InvalidField(
+      field, absl::StrFormat("has %d bytes, at most %d are allowed", name.size(), kMaxNameBytes));
 }
 
 absl::StatusOr<SamplingParams> ToSampling(const yangtuo::v1::SamplingParams& in,
@@ -199,6 +208,10 @@ absl::StatusOr<EngineRequest> ToEngineRequest(const pb::GenerateRequest& request
   }
   out.prompt_logprobs = request.prompt_logprobs();
   out.priority = request.priority();
+  YANGTUO_RETURN_IF_ERROR(CheckName("tenant", request.tenant()));
+  out.tenant = request.tenant();
+  YANGTUO_RETURN_IF_ERROR(CheckName("cache_salt", request.cache_salt()));
+  out.cache_salt = request.cache_salt();
   return out;
 }
 
@@ -242,6 +255,14 @@ pb::GenerateFinished ToProto(const SequenceOutcome& outcome) {
       std::chrono::duration_cast<std::chrono::nanoseconds>(outcome.queue).count();
   out.mutable_queue()->set_seconds(nanoseconds / 1'000'000'000);
   out.mutable_queue()->set_nanos(static_cast<std::int32_t>(nanoseconds % 1'000'000'000));
+  return out;
+}
+
+pb::PrefixScheme ToProto(const PrefixScheme& scheme) {
+  pb::PrefixScheme out;
+  out.set_scheme(std::string(scheme.name));
+  out.set_block_size(static_cast<std::uint32_t>(scheme.block_size));
+  out.set_root(scheme.root.data(), scheme.root.size());
   return out;
 }
 

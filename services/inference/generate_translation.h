@@ -34,6 +34,8 @@ yangtuo::v1::PositionLogprobs ToProto(const SampledToken& token);
 // The last message of a stream that ended well.
 internal::v1::GenerateFinished ToProto(const SequenceOutcome& outcome);
 
+internal::v1::PrefixScheme ToProto(const PrefixScheme& scheme);
+
 // Gives an engine's refusal or failure the reason and retry hint that clients act on.
 enum class Acceptance { kOpen, kDraining };
 absl::Status DescribeFailure(const absl::Status& status, Acceptance acceptance);

@@ -28,6 +28,7 @@ class Readiness::Probe final : public SequenceSink {
   }
 
  private:
+  void OnStarted(std::int32_t /*cached_prompt_tokens*/) override {}
   void OnToken(SampledToken /*token*/) override {}
   void OnPromptLogprobs(std::span<const SampledToken> /*entries*/) override {}
   void OnEmbedding(std::vector<float> /*values*/) override {}

@@ -42,6 +42,12 @@ void TokenStream::Start(EngineRequest request) {
 // Everything below decides under the lock and acts after releasing it: StartWrite and Finish may
 // run a reaction that takes the same lock.
 
+void TokenStream::OnStarted(std::int32_t cached_prompt_tokens) {
+  // Travels with what comes first.
+  const MutexLock lock(mutex_);
+  pending_.set_cached_prompt_tokens(static_cast<std::uint32_t>(cached_prompt_tokens));
+}
+
 void TokenStream::OnToken(SampledToken token) {
   ObserveToken();
   Act act = Act::kNothing;

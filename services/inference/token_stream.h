@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <span>
@@ -54,6 +55,7 @@ class TokenStream final : public grpc::ServerWriteReactor<internal::v1::Generate
  private:
   enum class Act { kNothing, kWrite, kFinish };
 
+  void OnStarted(std::int32_t cached_prompt_tokens) override ABSL_LOCKS_EXCLUDED(mutex_);
   void OnToken(SampledToken token) override ABSL_LOCKS_EXCLUDED(mutex_);
   void OnPromptLogprobs(std::span<const SampledToken> entries) override ABSL_LOCKS_EXCLUDED(mutex_);
   void OnEmbedding(std::vector<float> /*values*/) override {}  // not of this task

@@ -293,6 +293,10 @@ pb::WorkerStatus Worker::Parts::ReadStatus() const {
     out->set_kv_blocks_free(static_cast<std::uint32_t>(load.kv_blocks_free));
     out->set_tokens_per_second(static_cast<float>(load.tokens_per_second));
     out->set_pending_prompt_tokens(static_cast<std::uint32_t>(load.pending_prompt_tokens));
+    out->set_kv_blocks_cached(static_cast<std::uint32_t>(load.kv_blocks_cached));
+    if (const auto& scheme = leading->prefix_scheme(); scheme.has_value()) {
+      *status.mutable_prefix_scheme() = ToProto(*scheme);
+    }
   }
   return status;
 }

@@ -23,6 +23,13 @@ WorkerMetrics::WorkerMetrics(Metrics& metrics)
           metrics.AddCounter("yangtuo_generation_tokens_total", "Tokens generated.")),
       preemptions_(metrics.AddCounter("yangtuo_preemptions_total",
                                       "Sequences put back because KV blocks ran out.")),
+      prefix_queries_(metrics.AddCounter(
+          "yangtuo_prefix_cache_queries_total",
+          "Tokens that could have been found in KV blocks of earlier requests.")),
+      prefix_hits_(metrics.AddCounter("yangtuo_prefix_cache_hits_total",
+                                      "Those of them that were, and need not be computed.")),
+      prefix_evictions_(metrics.AddCounter("yangtuo_prefix_cache_evictions_total",
+                                           "Reusable KV blocks taken for something else.")),
       queue_(metrics.AddHistogram("yangtuo_queue_seconds",
                                   "From a request's arrival to its first computation.",
                                   RequestSecondsBuckets())),
@@ -45,9 +52,15 @@ void WorkerMetrics::ObserveStep(const StepStats& step) {
   batch_size_.Observe(step.sequences);
   step_.Observe(ToSeconds(step.total));
   shard_sync_.Observe(ToSeconds(step.wait));
-  if (step.preempted > 0) {
-    preemptions_.Add(step.preempted);
-  }
+  const auto count = [](Counter& counter, std::int32_t events) {
+    if (events > 0) {
+      counter.Add(events);
+    }
+  };
+  count(preemptions_, step.preempted);
+  count(prefix_queries_, step.prefix_queries);
+  count(prefix_hits_, step.prefix_hits);
+  count(prefix_evictions_, step.evictions);
 }
 
 void WorkerMetrics::ReadLoadFrom(std::function<EngineLoad()> read) {
@@ -56,13 +69,16 @@ void WorkerMetrics::ReadLoadFrom(std::function<EngineLoad()> read) {
   Gauge& usage = metrics_.AddGauge("yangtuo_kv_cache_usage_ratio", "KV blocks in use, 0 to 1.");
   Gauge& used = metrics_.AddGauge("yangtuo_kv_blocks_used", "KV blocks in use.");
   Gauge& total = metrics_.AddGauge("yangtuo_kv_blocks", "KV blocks there are.");
-  metrics_.OnCollect([read = std::move(read), &running, &waiting, &usage, &used, &total] {
+  Gauge& cached = metrics_.AddGauge("yangtuo_prefix_cache_blocks",
+                                    "KV blocks not in use whose content requests can find.");
+  metrics_.OnCollect([read = std::move(read), &running, &waiting, &usage, &used, &total, &cached] {
     const EngineLoad load = read();
     const int in_use = load.kv_blocks_total - load.kv_blocks_free;
     running.Set(load.running);
     waiting.Set(load.waiting);
     used.Set(in_use);
     total.Set(load.kv_blocks_total);
+    cached.Set(load.kv_blocks_cached);
     usage.Set(load.kv_blocks_total == 0
                   ? 0.0
                   : static_cast<double>(in_use) / static_cast<double>(load.kv_blocks_total));

@@ -37,6 +37,9 @@ class WorkerMetrics {
   Counter& prompt_tokens_;
   Counter& generation_tokens_;
   Counter& preemptions_;
+  Counter& prefix_queries_;
+  Counter& prefix_hits_;
+  Counter& prefix_evictions_;
   Histogram& queue_;
   Histogram& ttft_;
   Histogram& inter_token_;

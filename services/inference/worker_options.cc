@@ -136,6 +136,8 @@ void AddShardFlags(CLI::App& app, WorkerOptions& options) {
 }
 
 void AddCapacityFlags(CLI::App& app, WorkerOptions& options) {
+  static const std::map<std::string, PrefixCache> kPrefixCache = {{"on", PrefixCache::kOn},
+                                                                  {"off", PrefixCache::kOff}};
   const auto add = [&app](const char* flag, auto& value, const char* description) {
     return app.add_option(flag, value, description)->capture_default_str()->group(kCapacity);
   };
@@ -151,6 +153,30 @@ void AddCapacityFlags(CLI::App& app, WorkerOptions& options) {
   add("--prompt-chunk", options.engine.prompt_chunk,
       "Tokens of one prompt in a step at most; 0: --step-tokens")
       ->check(CLI::NonNegativeNumber);
+  app.add_option_function<double>(
+         "--target-step-ms",
+         [&options](double milliseconds) {
+           options.engine.target_step = std::chrono::duration_cast<Duration>(
+               std::chrono::duration<double, std::milli>(milliseconds));
+         },
+         "While answers are being generated, take only as many prompt tokens into a step as let it "
+         "last about this long; 0: no such limit")
+      ->check(CLI::Range(0.0, 60000.0))
+      ->default_function([&options] {
+        return absl::StrFormat("%g", 1000.0 * ToSeconds(options.engine.target_step));
+      })
+      ->capture_default_str()
+      ->group(kCapacity);
+  app.add_option_function<std::string>(
+         "--prefix-cache",
+         [&options](const std::string& on) { options.engine.prefix_cache = kPrefixCache.at(on); },
+         "Use KV blocks of earlier requests again when a request begins alike")
+      ->check(CLI::IsMember(kPrefixCache))
+      ->default_function([&options] {
+        return options.engine.prefix_cache == PrefixCache::kOn ? std::string("on") : "off";
+      })
+      ->capture_default_str()
+      ->group(kCapacity);
   add("--max-running", options.engine.max_running, "Requests computed at the same time")
       ->check(CLI::PositiveNumber);
   add("--max-waiting", options.engine.max_waiting,

@@ -42,6 +42,9 @@ class FakeEngine final : public Engine {
 
   [[nodiscard]] EngineLoad load() const override { return {}; }
   [[nodiscard]] const StageInfo& stage_info() const override { return info_; }
+  [[nodiscard]] const std::optional<PrefixScheme>& prefix_scheme() const override {
+    return no_scheme_;
+  }
   void StopAccepting() override {}
   bool WaitUntilIdle(TimePoint /*deadline*/) override { return true; }
 
@@ -77,6 +80,7 @@ class FakeEngine final : public Engine {
 
  private:
   StageInfo info_;
+  const std::optional<PrefixScheme> no_scheme_;
   Mutex mutex_;
   CondVar changed_;
   SequenceId next_id_ ABSL_GUARDED_BY(mutex_) = 1;

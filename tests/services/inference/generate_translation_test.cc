@@ -57,6 +57,8 @@ TEST(ToEngineRequestTest, EveryFieldHasItsEffect) {
   request.set_priority(-4);
   request.set_prompt_logprobs(true);
   request.set_numerics_id("abc/f32/v1");
+  request.set_tenant("blue");
+  request.set_cache_salt("salt");
   auto* sampling = request.mutable_sampling();
   sampling->set_temperature(0);  // a value, not a default
   sampling->set_top_k(5);
@@ -79,6 +81,8 @@ TEST(ToEngineRequestTest, EveryFieldHasItsEffect) {
   EXPECT_THAT(got->resumed_ids, ElementsAre(9));
   EXPECT_EQ(got->sampling.choice, 3U);
   EXPECT_EQ(got->priority, -4);
+  EXPECT_EQ(got->tenant, "blue");
+  EXPECT_EQ(got->cache_salt, "salt");
   EXPECT_TRUE(got->prompt_logprobs);
   EXPECT_EQ(got->sampling.temperature, 0.0F);
   EXPECT_EQ(got->sampling.top_k, 5);
@@ -123,6 +127,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{"NoPrompt", [](Request& r) { r.clear_prompt_ids(); }, "prompt_ids"},
         BadField{"PromptId", [](Request& r) { r.add_prompt_ids(100); }, "prompt_ids[1]"},
         BadField{"ResumedId", [](Request& r) { r.add_resumed_ids(4000000000U); }, "resumed_ids[0]"},
+        BadField{"Tenant", [](Request& r) { r.set_tenant(std::string(129, 'x')); }, "tenant"},
+        BadField{"Salt", [](Request& r) { r.set_cache_salt(std::string(129, 'x')); }, "cache_salt"},
         BadField{"NoSeed", [](Request& r) { r.mutable_sampling()->clear_seed(); }, "sampling.seed"},
         BadField{"ColderThanZero", [](Request& r) { r.mutable_sampling()->set_temperature(-1); },
                  "sampling.temperature"},

@@ -145,6 +145,24 @@ TEST_F(InferenceServiceTest, StreamsTokensInOrderAndEndsWithFinished) {
   EXPECT_THAT(exposed, HasSubstr("yangtuo_ttft_seconds_count 1"));
 }
 
+TEST_F(InferenceServiceTest, FirstMessageTellsWhatOfThePromptWasCached) {
+  Serve();
+  grpc::ClientContext context;
+  auto reader = stub_->Generate(&context, Request());
+  const SequenceId id = engine_.Await().first;
+  engine_.sink(id).OnStarted(32);
+  engine_.sink(id).OnToken(Token(10));
+  pb::GenerateResponse response;
+  ASSERT_TRUE(reader->Read(&response));
+  EXPECT_THAT(response.delta().ids(), ElementsAre(10U));
+  EXPECT_EQ(response.delta().cached_prompt_tokens(), 32U);
+  engine_.sink(id).OnToken(Token(11));
+  ASSERT_TRUE(reader->Read(&response));
+  EXPECT_EQ(response.delta().cached_prompt_tokens(), 0U);
+  engine_.sink(id).OnFinished(Outcome(2));
+  EXPECT_TRUE(ReadAll(*reader).status.ok());
+}
+
 TEST_F(InferenceServiceTest, TokensThatWaitTravelTogether) {
   Serve();
   grpc::ClientContext context;

@@ -26,6 +26,7 @@ using testing::ShardServer;
 // Collects one sequence.
 class Collector final : public SequenceSink {
  public:
+  void OnStarted(std::int32_t /*cached_prompt_tokens*/) override {}
   void OnToken(SampledToken token) override {
     const MutexLock lock(mutex_);
     tokens_.push_back(token.id);

@@ -160,6 +160,20 @@ TEST(WorkerTest, TwoAndThreeShardsGiveExactlyTheTokensOfOneProcess) {
   }
 }
 
+TEST(WorkerTest, APromptThatWasComputedBeforeIsNotComputedAgainByAnyShard) {
+  const TempDir folder;
+  WriteTestModel({.config = TinyLlamaConfig()}, folder.path());
+  const pb::GenerateRequest request = SampledRequest(70, 20);
+  for (const int shards : {1, 2}) {
+    Group group(OptionsFor(folder.path()), shards);
+    const Answer first = Generate(group, request);
+    ASSERT_TRUE(first.status.ok()) << first.status;
+    EXPECT_THAT(group.LeaderMetrics(), HasSubstr("yangtuo_prefix_cache_hits_total 0"));
+    EXPECT_EQ(Generate(group, request), first);
+    EXPECT_THAT(group.LeaderMetrics(), HasSubstr("yangtuo_prefix_cache_hits_total 64"));
+  }
+}
+
 TEST(WorkerTest, AnEmbeddingIsTheSameAcrossShardsAndOfUnitLength) {
   const TempDir folder;
   WriteTestModel({.config = TinyLlamaConfig()}, folder.path());
@@ -232,6 +246,12 @@ TEST(WorkerTest, StatusTellsModelPlaceAndLoad) {
     EXPECT_EQ(status.num_layers(), 2U);
     EXPECT_THAT(status.numerics_id(), HasSubstr(status.model_digest()));
     EXPECT_EQ(status.load().kv_blocks_total() > 0, index == 0);
+    ASSERT_EQ(status.has_prefix_scheme(), index == 0);
+    if (index == 0) {
+      EXPECT_EQ(status.prefix_scheme().scheme(), "sha256-chain-1");
+      EXPECT_EQ(status.prefix_scheme().block_size(), 32U);
+      EXPECT_EQ(status.prefix_scheme().root().size(), 32U);
+    }
   }
 }
 
