@@ -33,9 +33,10 @@ void Sha256::Update(std::span<const std::byte> bytes) {
 Sha256Digest Sha256::Finish() {
   Sha256Digest digest{};
   unsigned int size = 0;
+  // Begins anew with the algorithm it has: naming it again would look it up, under a lock.
   DieUnless(EVP_DigestFinal_ex(state_.get(), reinterpret_cast<unsigned char*>(digest.data()),
                                &size) == 1 &&
-            size == digest.size() && EVP_DigestInit_ex(state_.get(), EVP_sha256(), nullptr) == 1);
+            size == digest.size() && EVP_DigestInit_ex(state_.get(), nullptr, nullptr) == 1);
   return digest;
 }
 

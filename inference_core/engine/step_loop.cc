@@ -358,9 +358,15 @@ Step StepLoop::MakeStep(StepInFlight& in_flight) {
       Begin(sequence, in_flight);
     }
   }
+  if (!spare_rows_.empty()) {
+    step.rows = std::move(spare_rows_.back());
+    spare_rows_.pop_back();
+  }
+  step.rows.resize(plan_.decode.size() + plan_.prompt.size());
+  std::size_t next = 0;
   for (const std::vector<PlannedRows>* rows : {&plan_.decode, &plan_.prompt}) {
     for (const PlannedRows& planned : *rows) {
-      AddRows(planned, step, in_flight);
+      AddRows(planned, step.rows[next++], step, in_flight);
     }
   }
   StepStats& stats = in_flight.stats;
@@ -393,7 +399,8 @@ void StepLoop::Begin(Sequence& sequence, StepInFlight& in_flight) {
   sequence.sink->OnStarted(std::min(sequence.computed, sequence.num_prompt()));
 }
 
-void StepLoop::AddRows(const PlannedRows& planned, Step& step, StepInFlight& in_flight) {
+void StepLoop::AddRows(const PlannedRows& planned, StepRows& rows, Step& step,
+                       StepInFlight& in_flight) {
   Sequence& sequence = *sequences_.at(planned.id);
   if (!sequence.open) {
     sequence.open = true;
@@ -415,11 +422,13 @@ void StepLoop::AddRows(const PlannedRows& planned, Step& step, StepInFlight& in_
   tenants_.Charge(sequence.tenant, planned.tokens);
   const bool wants_output = end == sequence.num_known();
   const auto table = sequence.blocks.table();
-  step.rows.push_back({.id = sequence.id,
-                       .first_position = first,
-                       .token_ids = {sequence.known.begin() + first, sequence.known.begin() + end},
-                       .kv_blocks = {table.begin(), table.end()},
-                       .want_output = wants_output});
+  rows.id = sequence.id;
+  rows.first_position = first;
+  rows.token_ids.assign(sequence.known.begin() + first, sequence.known.begin() + end);
+  // Room for the whole life at once, or it would grow in the middle of it.
+  rows.kv_blocks.reserve(sequence.blocks.capacity());
+  rows.kv_blocks.assign(table.begin(), table.end());
+  rows.want_output = wants_output;
   in_flight.parts.push_back({.id = sequence.id, .wants_output = wants_output});
   if (prefix_scheme_.has_value()) {
     PublishBlocks(sequence, first, end);

@@ -34,8 +34,8 @@ namespace yangtuo {
 // submitted. When a step fails, nothing is found any more: its blocks may not be what their keys
 // say.
 //
-// A step of sequences that decode takes no memory, no lock and no system call here; what stage and
-// sinks take is theirs.
+// A step of sequences that decode takes no lock and no system call here, and no memory but what
+// OpenSSL takes for the key of a block that was filled; what stage and sinks take is theirs.
 class StepLoop final : public Engine {
  public:
   StepLoop(const EngineOptions& options, std::unique_ptr<Stage> stage, const Clock& clock,
@@ -82,10 +82,11 @@ class StepLoop final : public Engine {
   void Preempt(const std::vector<std::uint64_t>& ids);
   [[nodiscard]] Step MakeStep(StepInFlight& in_flight);
   void Begin(Sequence& sequence, StepInFlight& in_flight);
-  void AddRows(const PlannedRows& planned, Step& step, StepInFlight& in_flight);
+  // Fills `rows`, which may be those of an earlier step.
+  void AddRows(const PlannedRows& planned, StepRows& rows, Step& step, StepInFlight& in_flight);
   void PublishBlocks(Sequence& sequence, std::int32_t first, std::int32_t end);
   void TakeResult();
-  void HandleSample(const SequenceSample& sample);
+  void HandleSample(SequenceSample& sample);
   [[nodiscard]] absl::Status CheckResult(const StepResult& result, const StepInFlight& step);
   void HandleResult(StepResult& result);
   void HandleStageError(const absl::Status& status, const std::vector<StepInFlight::Part>& parts);
@@ -120,6 +121,7 @@ class StepLoop final : public Engine {
   PlanInput plan_input_;
   StepPlan plan_;
   std::vector<StepInFlight> spare_in_flight_;
+  std::vector<std::vector<StepRows>> spare_rows_;
   std::vector<SequenceId> answered_;
   std::vector<SequenceId> wanted_;
   std::vector<SequenceId> expired_;

@@ -42,6 +42,7 @@ void StepLoop::TakeResult() {
     observe_step_(done.stats);
   }
   spare_in_flight_.push_back(std::move(done));
+  spare_rows_.push_back(std::move(result->rows));
 }
 
 absl::Status StepLoop::CheckResult(const StepResult& result, const StepInFlight& step) {
@@ -97,7 +98,7 @@ void StepLoop::HandleResult(StepResult& result) {
       sequence.sink->OnPromptLogprobs(fresh);
     }
   }
-  for (const SequenceSample& sample : result.samples) {
+  for (SequenceSample& sample : result.samples) {
     HandleSample(sample);
   }
   for (SequenceEmbedding& embedding : result.embeddings) {
@@ -108,7 +109,7 @@ void StepLoop::HandleResult(StepResult& result) {
   }
 }
 
-void StepLoop::HandleSample(const SequenceSample& sample) {
+void StepLoop::HandleSample(SequenceSample& sample) {
   const auto found = sequences_.find(sample.id);
   if (found == sequences_.end()) {
     return;
@@ -123,7 +124,7 @@ void StepLoop::HandleSample(const SequenceSample& sample) {
     return;
   }
   sequence.known.push_back(sample.token.id);
-  sequence.sink->OnToken(sample.token);
+  sequence.sink->OnToken(std::move(sample.token));
   if (sequence.num_known() >= sequence.max_tokens) {
     End(sample.id, {.status = absl::OkStatus(), .reason = FinishReason::kLength});
   }

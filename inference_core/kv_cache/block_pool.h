@@ -124,6 +124,7 @@ class SequenceBlocks {
 
   // Memory for a table of `tokens` positions, so that growing takes none.
   void Reserve(std::int32_t tokens);
+  [[nodiscard]] std::size_t capacity() const { return table_.capacity(); }
 
   // Block b holds positions [b * block_size, (b + 1) * block_size).
   [[nodiscard]] std::span<const std::int32_t> table() const { return table_; }

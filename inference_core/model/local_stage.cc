@@ -23,6 +23,7 @@ absl::Status LocalStage::Submit(Step step) {
   YANGTUO_RETURN_IF_ERROR(head_.Begin(step));
   Outcome outcome;
   outcome.status = Compute(step, outcome.result);
+  outcome.result.rows = std::move(step.rows);
   outcomes_.push_back(std::move(outcome));
   return absl::OkStatus();
 }

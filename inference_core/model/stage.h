@@ -87,6 +87,8 @@ struct StepResult {
   std::vector<PromptLogprobs> prompt_logprobs;
   std::vector<SequenceEmbedding> embeddings;
   Duration compute{};  // summed over the stages behind this one, itself included
+  // The step's rows, back for their memory when they did not have to travel; else empty.
+  std::vector<StepRows> rows;
 };
 
 // What a stage (with all stages behind it) is and can hold.
