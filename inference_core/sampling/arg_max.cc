@@ -1,38 +1,36 @@
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <limits>
 
 #include "inference_core/sampling/softmax.h"
+#include "inference_core/sampling/vocabulary_loops.h"
 
 namespace yangtuo {
 namespace {
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
-// Independent partial results: floating-point reductions are vectorized only when written so.
-constexpr std::size_t kLanes = 16;
+// Logits whose largest is found at once; only the best of these blocks is searched for its place.
+constexpr std::size_t kBlock = 512;
 
 }  // namespace
 
-float LargestLogit(std::span<const float> logits) {
-  std::array<float, kLanes> best;
-  best.fill(-kInfinity);
-  std::size_t i = 0;
-  for (; i + kLanes <= logits.size(); i += kLanes) {
-    for (std::size_t lane = 0; lane < kLanes; ++lane) {
-      const float value = logits[i + lane];
-      best[lane] = value > best[lane] ? value : best[lane];
-    }
-  }
-  for (; i < logits.size(); ++i) {
-    best[0] = logits[i] > best[0] ? logits[i] : best[0];
-  }
-  return *std::max_element(best.begin(), best.end());
-}
+float LargestLogit(std::span<const float> logits) { return FastestLoops().largest(logits); }
 
 TokenId ArgMax(std::span<const float> logits) {
-  const auto found = std::find(logits.begin(), logits.end(), LargestLogit(logits));
-  return found == logits.end() ? 0 : static_cast<TokenId>(found - logits.begin());
+  const VocabularyLoops& loops = FastestLoops();
+  float best = -std::numeric_limits<float>::infinity();
+  std::span<const float> where;
+  for (std::size_t begin = 0; begin < logits.size(); begin += kBlock) {
+    const std::span<const float> block =
+        logits.subspan(begin, std::min(kBlock, logits.size() - begin));
+    if (const float largest = loops.largest(block); largest > best) {
+      best = largest;
+      where = block;
+    }
+  }
+  if (where.empty()) {
+    return 0;
+  }
+  return static_cast<TokenId>(&*std::find(where.begin(), where.end(), best) - logits.data());
 }
 
 }  // namespace yangtuo

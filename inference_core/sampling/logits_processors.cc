@@ -5,10 +5,14 @@
 #include <cstddef>
 #include <limits>
 
+#include "inference_core/sampling/vocabulary_loops.h"
+
 namespace yangtuo {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
+// Logits that are passed over together when none of them can be among the best.
+constexpr std::size_t kBlock = 64;
 
 bool InVocabulary(std::span<const float> logits, TokenId id) {
   return id >= 0 && static_cast<std::size_t>(id) < logits.size();
@@ -73,18 +77,28 @@ std::vector<Candidate> SelectTop(std::span<const float> logits, std::int64_t cou
     best.resize(wanted);
   };
   float threshold = -kInfinity;
-  for (std::size_t i = 0; i < logits.size(); ++i) {
+  const auto look_at = [&](std::size_t i) {
     if (!(logits[i] > threshold)) {  // also skips NaN and the impossible
-      continue;
+      return;
     }
     if (best.size() == capacity) {
       shrink();
       threshold = best.back().logit;
       if (!(logits[i] > threshold)) {
-        continue;
+        return;
       }
     }
     best.push_back({.id = static_cast<TokenId>(i), .logit = logits[i]});
+  };
+  const VocabularyLoops& loops = FastestLoops();
+  for (std::size_t begin = 0; begin < logits.size(); begin += kBlock) {
+    const std::size_t end = std::min(begin + kBlock, logits.size());
+    // Once the threshold is high, few blocks have anything above it.
+    if (loops.largest(logits.subspan(begin, end - begin)) > threshold) {
+      for (std::size_t i = begin; i < end; ++i) {
+        look_at(i);
+      }
+    }
   }
   if (best.size() > wanted) {
     shrink();

@@ -164,11 +164,16 @@ void SequenceSampler::Process(std::span<float> logits) const {
 }
 
 TokenId SequenceSampler::Choose(std::span<float> logits) const {
+  if (params_.temperature <= 0.0F) {
+    const TokenId best = ArgMax(logits);
+    return logits[static_cast<std::size_t>(best)] > -kInfinity ? best
+                                                               : LowestAllowed(logits.size());
+  }
   const float largest = LargestLogit(logits);
   if (largest == -kInfinity) {
     return LowestAllowed(logits.size());
   }
-  if (params_.temperature <= 0.0F || !std::isfinite(largest)) {
+  if (!std::isfinite(largest)) {
     return ArgMax(logits);
   }
   const double uniform =
