@@ -41,6 +41,8 @@ class FakeStage final : public Stage {
     std::optional<TokenId> poison = std::nullopt;
     // Sequences with this token among their rows get no output.
     std::optional<TokenId> forgotten = std::nullopt;
+    // Called with every step that is submitted, on the engine's thread. May be empty.
+    std::function<void(const Step&)> on_submit = {};
     // Called at the beginning of every Next, on the engine's thread; may wait. May be empty.
     std::function<void()> before_next = {};
   };
@@ -72,6 +74,9 @@ class FakeStage final : public Stage {
 
   absl::Status Submit(Step step) override {
     ++steps_;
+    if (options_.on_submit) {
+      options_.on_submit(step);
+    }
     if (options_.refuses_from > 0 && steps_ >= options_.refuses_from) {
       return absl::UnavailableError("the next shard closed the stream");
     }

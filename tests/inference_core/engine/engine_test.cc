@@ -1,6 +1,5 @@
 #include "inference_core/engine/engine.h"
 
-#include <atomic>
 #include <chrono>
 #include <memory>
 #include <string>
@@ -11,6 +10,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/inference_core/engine/collector.h"
+#include "tests/inference_core/engine/set_clock.h"
 #include "tests/testing/fake_stage.h"
 
 namespace yangtuo {
@@ -23,6 +23,7 @@ using testing::FakeStage;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing::Request;
+using testing::SetClock;
 
 class EngineTest : public ::testing::Test {
  protected:
@@ -308,16 +309,6 @@ TEST_F(EngineTest, FinishedSequenceLeavesItsPlaceBeforeItsSinkHearsOfIt) {
     EXPECT_EQ(engine.load().kv_blocks_free, engine.load().kv_blocks_total);
   }
 }
-
-// A clock that stands still until it is told otherwise.
-class SetClock final : public Clock {
- public:
-  [[nodiscard]] TimePoint Now() const override { return TimePoint(Duration(ticks_.load())); }
-  void Advance(Duration by) { ticks_ += by.count(); }
-
- private:
-  std::atomic<Duration::rep> ticks_ = std::chrono::duration_cast<Duration>(seconds(1000)).count();
-};
 
 TEST(EngineClockTest, DeadlinesQueueTimesAndRatesFollowTheClockAlone) {
   SetClock clock;
