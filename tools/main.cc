@@ -12,9 +12,11 @@
 #include "tools/bench_make_model/make_model_command.h"
 #include "tools/chat/chat_command.h"
 #include "tools/convert/convert_command.h"
+#include "tools/estimate/estimate_command.h"
 #include "tools/eval/eval_command.h"
 #include "tools/generate/generate_command.h"
 #include "tools/health/health_command.h"
+#include "tools/inspect/inspect_command.h"
 #include "tools/merge_lora/merge_lora_command.h"
 #include "tools/merge_tokenizer/merge_tokenizer_command.h"
 #include "tools/models/models_command.h"
@@ -57,6 +59,8 @@ int main(int argc, char** argv) {
   yangtuo::AddConvertCommand(app, run);
   yangtuo::AddMergeTokenizerCommand(app, run);
   yangtuo::AddVerifyCommand(app, run);
+  yangtuo::AddInspectCommand(app, run);
+  yangtuo::AddEstimateCommand(app, run);
   yangtuo::AddHealthCommand(app, run);
   yangtuo::AddEvalCommand(app, run);
   CLI::App& bench = *app.add_subcommand("bench", "measure the engine and parts of a cluster");
