@@ -158,7 +158,11 @@ absl::StatusOr<std::string> FileReader::ReadName(std::string_view what) {
                                  length.has_value() ? absl::StrFormat("found %d", *length)
                                                     : std::string("but the file ends")));
   }
-  return std::string(*text);
+  std::string name(*text);
+  if (!IsUtf8(name)) {
+    return Fault(absl::StrFormat("the name of a %s is not UTF-8: %s", what, Shown(name)));
+  }
+  return name;
 }
 
 absl::StatusOr<GgufType> FileReader::ReadType(const std::string& key) {
@@ -245,10 +249,10 @@ absl::StatusOr<std::vector<std::int64_t>> FileReader::ReadShape(const std::strin
   std::int64_t elements = 1;
   for (std::uint32_t axis = 0; axis < *axes; ++axis) {
     const auto size = reader_.Take<std::int64_t>();
-    // An empty tensor's other sizes must not overflow either: readers multiply in any order.
     if (!size.has_value() || *size < 0 ||
-        (*size != 0 && __builtin_mul_overflow(elements, *size, &elements))) {
-      return TensorFault(name, "expected sizes whose product is below 2^63");
+        (*size != 0 &&
+         (__builtin_mul_overflow(elements, *size, &elements) || elements > kMostElements))) {
+      return TensorFault(name, "expected sizes whose product is at most 2^56");
     }
     shape.push_back(*size);
   }

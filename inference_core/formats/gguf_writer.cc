@@ -134,6 +134,9 @@ void GgufKeyValues::SetValue(const std::string& key, const GgufValue& value) {
 }
 
 void GgufKeyValues::Set(const std::string& key, std::string encoded) {
+  if (key == "general.alignment") {
+    return;
+  }
   const auto there = std::find_if(entries_.begin(), entries_.end(),
                                   [&key](const auto& entry) { return entry.first == key; });
   if (there == entries_.end()) {

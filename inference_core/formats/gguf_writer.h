@@ -16,7 +16,8 @@
 namespace yangtuo {
 
 // The metadata of a GGUF file to be written: keys in the order of their first Set; a later Set of
-// the same key replaces the value.
+// the same key replaces the value. "general.alignment" is the writer's affair: setting it has no
+// effect, so that the values of another file can be taken over as they are.
 class GgufKeyValues {
  public:
   void SetUint32(const std::string& key, std::uint32_t value);
@@ -41,10 +42,9 @@ class GgufKeyValues {
   std::vector<std::pair<std::string, std::string>> entries_;
 };
 
-// Writes one GGUF file of version 3 with the default alignment (32): `keys` must not set
-// general.alignment. The tensors lie in the order of the list; shapes are outermost first, as
-// everywhere. INVALID_ARGUMENT for types that GGUF does not have (int8, int4) and for names longer
-// than the 63 bytes that llama.cpp takes.
+// Writes one GGUF file of version 3 with the default alignment (32). The tensors lie in the order
+// of the list; shapes are outermost first, as everywhere. INVALID_ARGUMENT for types that GGUF does
+// not have (int8, int4) and for names longer than the 63 bytes that llama.cpp takes.
 absl::StatusOr<std::unique_ptr<TensorFileWriter>> NewGgufWriter(
     const std::filesystem::path& target, const GgufKeyValues& keys,
     const std::vector<TensorSpec>& tensors);

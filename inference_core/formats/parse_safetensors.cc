@@ -145,10 +145,9 @@ absl::StatusOr<std::vector<std::int64_t>> HeaderReader::ReadShape(const std::str
                                          Shown(*shape)));
     }
     dims.push_back(size.get<std::int64_t>());
-    // An empty tensor's other sizes must not overflow either: readers multiply in any order.
-    if (dims.back() != 0 && __builtin_mul_overflow(elements, dims.back(), &elements)) {
-      return Fault(name,
-                   absl::StrFormat("shape %s: the number of elements overflows", Shown(*shape)));
+    if (dims.back() != 0 &&
+        (__builtin_mul_overflow(elements, dims.back(), &elements) || elements > kMostElements)) {
+      return Fault(name, absl::StrFormat("shape %s: more than 2^56 elements", Shown(*shape)));
     }
   }
   return dims;
@@ -175,17 +174,14 @@ absl::StatusOr<Range> HeaderReader::ReadRange(const std::string& name, const jso
 absl::Status HeaderReader::CheckType(const StoredTensor& tensor, const ElementType& type,
                                      Range range) const {
   std::uint64_t expected = type.bytes;
-  bool overflow = false;
   for (const std::int64_t size : tensor.shape) {
-    overflow =
-        __builtin_mul_overflow(expected, static_cast<std::uint64_t>(size), &expected) || overflow;
+    expected *= static_cast<std::uint64_t>(size);
   }
-  if (overflow || expected != range.end - range.begin) {
-    return Fault(
-        tensor.name,
-        absl::StrFormat("data_offsets [%d, %d] hold %d bytes, but shape %s of %s takes %s",
-                        range.begin, range.end, range.end - range.begin, Shown(tensor.shape),
-                        type.name, overflow ? "more than 2^64" : absl::StrFormat("%d", expected)));
+  if (expected != range.end - range.begin) {
+    return Fault(tensor.name,
+                 absl::StrFormat("data_offsets [%d, %d] hold %d bytes, but shape %s of %s takes %d",
+                                 range.begin, range.end, range.end - range.begin,
+                                 Shown(tensor.shape), type.name, expected));
   }
   if (range.begin % type.bytes != 0) {
     return Fault(tensor.name,

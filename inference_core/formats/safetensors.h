@@ -8,7 +8,6 @@
 
 #include "absl/status/statusor.h"
 #include "inference_core/formats/stored_tensor.h"
-#include "inference_core/formats/tensor_files.h"
 
 namespace yangtuo {
 

@@ -11,6 +11,10 @@
 
 namespace yangtuo {
 
+// Readers refuse tensors of more elements than this, the sizes of 0 left out: so no product of some
+// sizes and an element's bytes overflows, not even of an empty tensor.
+inline constexpr std::int64_t kMostElements = std::int64_t{1} << 56;
+
 // Where one tensor lies in a file. Offsets were checked against the file's size.
 struct StoredTensor {
   std::string name;

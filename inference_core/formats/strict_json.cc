@@ -122,6 +122,15 @@ absl::StatusOr<json> ParseStrictJson(std::string_view text) {
   return value;
 }
 
+bool IsUtf8(const std::string& text) {
+  try {
+    static_cast<void>(json(text).dump());
+    return true;
+  } catch (const json::exception&) {
+    return false;
+  }
+}
+
 std::string Shown(const json& value) {
   std::string text =
       value.dump(/*indent=*/-1, ' ', /*ensure_ascii=*/false, json::error_handler_t::replace);

@@ -14,6 +14,9 @@ namespace yangtuo {
 // different programs). The message does not name the file.
 absl::StatusOr<nlohmann::json> ParseStrictJson(std::string_view text);
 
+// Whether JSON, and so messages and headers of other files, can hold `text` as it is.
+[[nodiscard]] bool IsUtf8(const std::string& text);
+
 // A value or a name for a message: JSON text, cut to a length that fits one.
 [[nodiscard]] std::string Shown(const nlohmann::json& value);
 

@@ -44,7 +44,8 @@ absl::Status CheckSpecs(const std::vector<TensorSpec>& tensors,
   for (const TensorSpec& tensor : tensors) {
     const bool negative = std::any_of(tensor.shape.begin(), tensor.shape.end(),
                                       [](std::int64_t size) { return size < 0; });
-    if (tensor.name.empty() || negative || !RowFits(tensor.dtype, tensor.cols())) {
+    if (tensor.name.empty() || !IsUtf8(tensor.name) || negative ||
+        !RowFits(tensor.dtype, tensor.cols())) {
       return absl::InvalidArgumentError(
           absl::StrFormat("%s: tensor %s of shape %s cannot be kept as %s", target.string(),
                           Shown(tensor.name), Shown(tensor.shape), NameOf(tensor.dtype)));

@@ -41,8 +41,8 @@ class TensorPlaces {
   std::vector<Place> places_;
 };
 
-// INVALID_ARGUMENT for what no file can hold: a name twice or an empty one, a negative size, a row
-// that does not fit its type.
+// INVALID_ARGUMENT for what no file can hold: a name twice, empty or not UTF-8, a negative size, a
+// row that does not fit its type.
 absl::Status CheckSpecs(const std::vector<TensorSpec>& tensors,
                         const std::filesystem::path& target);
 

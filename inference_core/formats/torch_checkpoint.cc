@@ -28,7 +28,6 @@ constexpr std::string_view kPickleName = "data.pkl";
 constexpr std::string_view kRebuild = "torch._utils._rebuild_tensor_v2";
 constexpr std::string_view kRebuildTyped = "torch._utils._rebuild_tensor_v3";
 constexpr std::string_view kRebuildParameter = "torch._utils._rebuild_parameter";
-constexpr std::string_view kUntyped = "torch.storage.UntypedStorage";
 
 // Dicts in dicts; a state dict inside a trainer's checkpoint is two.
 constexpr int kDeepest = 8;
@@ -179,9 +178,10 @@ absl::StatusOr<TorchContents> CheckpointReader::Read() {
   const uLong sum = crc32_z(crc32_z(0, nullptr, 0), data, program.data.size());
   if (sum != program.crc32) {
     return Fault(
-        absl::StrFormat("%sdata.pkl at offset %d: CRC-32 %08x, but the directory says "
+        absl::StrFormat("%s at offset %d: CRC-32 %08x, but the directory says "
                         "%08x",
-                        top_, program.data.data() - bytes_.data(), sum, program.crc32));
+                        Shown(top_ + std::string(kPickleName)), program.data.data() - bytes_.data(),
+                        sum, program.crc32));
   }
   static const std::vector<std::string_view> allowed = AllowedGlobals();
   absl::StatusOr<Pickle> pickle = ParsePickle(program.data, allowed);
@@ -215,6 +215,9 @@ absl::Status CheckpointReader::ListDict(const PickleValue& dict, const std::stri
     }
     if (key.text.size() > kLongestName - std::min(prefix.size(), kLongestName)) {
       return Fault(prefix, absl::StrFormat("a name of more than %d bytes", kLongestName));
+    }
+    if (!IsUtf8(key.text)) {
+      return Fault(prefix + key.text, "its name is not UTF-8");
     }
     const std::string name = prefix + key.text;
     bool typed_apart = false;
@@ -345,8 +348,8 @@ absl::Status CheckpointReader::Place(const Storage& storage, std::int64_t offset
   for (std::size_t axis = 0; axis < strides.size(); ++axis) {
     const std::int64_t size = tensor.shape[axis];
     std::int64_t reach = 0;
-    // An empty tensor's other sizes must not overflow either: readers multiply in any order.
     overflow = overflow || (size != 0 && __builtin_mul_overflow(elements, size, &elements)) ||
+               elements > kMostElements ||
                __builtin_mul_overflow(std::max<std::int64_t>(size - 1, 0), strides[axis], &reach) ||
                __builtin_add_overflow(span, reach, &span);
   }

@@ -8,7 +8,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "inference_core/checkpoint/checkpoint.h"
-#include "inference_core/formats/safetensors.h"
+#include "inference_core/formats/tensor_files.h"
 #include "inference_core/tokenizer/vocabulary.h"
 #include "tests/inference_core/checkpoint/rows_of.h"
 #include "tests/testing/data.h"

@@ -148,9 +148,16 @@ INSTANTIATE_TEST_SUITE_P(
                    .strides = Wholes({0, 0})}
                           .Program()),
                "leaves its storage"},
+        Damage{"EmptyRowsTooLong",
+               FileOf(Tensor{.shape = "(" + Whole(0) + Long(std::int64_t{1} << 62) + "t",
+                             .strides = Wholes({0, 0})}
+                          .Program()),
+               "leaves its storage"},
         Damage{"NineAxes", FileOf(Tensor{.shape = Wholes({1, 1, 1, 1, 1, 1, 1, 1, 1})}.Program()),
                "at most 8"},
         Damage{"ShapeNoTuple", FileOf(Tensor{.shape = Whole(6)}.Program()), "tuple"},
+        Damage{"NameNotUtf8", Archive("}(" + Text("\xff") + Tensor{}.Program() + "u."),
+               "not UTF-8"},
         Damage{"FewArguments", FileOf("ctorch._utils\n_rebuild_tensor_v2\n)R"),
                "expected a storage"},
         Damage{"NoTypeOfItsOwn",

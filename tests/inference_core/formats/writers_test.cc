@@ -241,6 +241,7 @@ TEST_F(WritersTest, GgufReadsBackAsItWasWritten) {
   keys.SetReals("reals", std::vector<float>{-1.5F, 0});
   keys.SetWholes("wholes", std::vector<std::int32_t>{-7});
   keys.SetText("general.architecture", "llama");
+  keys.SetUint32("general.alignment", 4096);
   Writer writer = NewGgufWriter(*this / "f.gguf", keys, tensors);
   ASSERT_TRUE(writer.ok()) << writer.status();
   ASSERT_TRUE(WriteAll(**writer, tensors).ok());
@@ -337,6 +338,7 @@ TEST_F(WritersTest, RefuseWhatTheirFormatCannotHold) {
   const TensorSpec q4 = {.name = "a", .dtype = DType::kQ4_0, .shape = {1, 32}};
   const TensorSpec int8 = {.name = "a", .dtype = DType::kInt8, .shape = {1, 32}};
   const TensorSpec part = {.name = "a", .dtype = DType::kQ4_0, .shape = {1, 33}};
+  const TensorSpec no_text = {.name = "\xff", .shape = {1}};
   const TensorSpec long_name = {.name = std::string(64, 'x'), .shape = {1}};
   for (const absl::Status& status :
        {NewSafetensorsWriter(*this / "f", {q4}, {}).status(),
@@ -344,6 +346,7 @@ TEST_F(WritersTest, RefuseWhatTheirFormatCannotHold) {
         NewGgufWriter(*this / "f", {}, {int8}).status(),
         NewGgufWriter(*this / "f", {}, {part}).status(),
         NewGgufWriter(*this / "f", {}, {long_name}).status(),
+        NewSafetensorsWriter(*this / "f", {no_text}, {}).status(),
         NewGgufWriter(*this / "f", {}, {q4, q4}).status(),
         NewSafetensorsWriter(*this / "f", {int8, {.name = "a_scale", .shape = {1}}}, {})
             .status()}) {
