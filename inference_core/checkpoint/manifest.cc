@@ -12,6 +12,7 @@
 #include "inference_core/base/sha256.h"
 #include "inference_core/base/status_macros.h"
 #include "inference_core/formats/strict_json.h"
+#include "inference_core/quant/quant.h"
 
 namespace yangtuo {
 namespace {
@@ -36,20 +37,11 @@ std::string TextAt(const json& object, const char* key) {
   return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
 }
 
-std::optional<DType> TypeNamed(std::string_view name) {
-  for (int i = 0; i <= static_cast<int>(DType::kInt4); ++i) {
-    if (NameOf(static_cast<DType>(i)) == name) {
-      return static_cast<DType>(i);
-    }
-  }
-  return std::nullopt;
-}
-
 absl::StatusOr<TensorDigest> ParseTensor(const json& entry, std::string_view file) {
   TensorDigest tensor;
   const bool is_object = entry.is_object();
   tensor.spec.name = is_object ? TextAt(entry, "name") : "";
-  const std::optional<DType> type = is_object ? TypeNamed(TextAt(entry, "type")) : std::nullopt;
+  const std::optional<DType> type = is_object ? DTypeNamed(TextAt(entry, "type")) : std::nullopt;
   tensor.sha256 = is_object ? TextAt(entry, "sha256") : "";
   const json shape = is_object ? entry.value("shape", json()) : json();
   const bool sizes = shape.is_array() && std::all_of(shape.begin(), shape.end(), [](const json& s) {

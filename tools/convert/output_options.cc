@@ -6,6 +6,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
 #include "inference_core/base/status_macros.h"
+#include "inference_core/quant/quant.h"
 
 namespace yangtuo {
 namespace {
@@ -72,13 +73,13 @@ std::int32_t MetaShardsFor(const LlamaConfig& config) {
 }
 
 absl::StatusOr<DType> TypeNamed(std::string_view name) {
+  if (const std::optional<DType> type = DTypeNamed(name)) {
+    return *type;
+  }
   std::string known;
   for (int i = 0; i <= static_cast<int>(DType::kInt4); ++i) {
-    const auto type = static_cast<DType>(i);
-    if (NameOf(type) == name) {
-      return type;
-    }
-    known += absl::StrFormat("%s%s", known.empty() ? "" : ", ", std::string(NameOf(type)));
+    known += absl::StrFormat("%s%s", known.empty() ? "" : ", ",
+                             std::string(NameOf(static_cast<DType>(i))));
   }
   return absl::InvalidArgumentError(
       absl::StrFormat("expected a type (%s), found \"%s\"", known, std::string(name)));
