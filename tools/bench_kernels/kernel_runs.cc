@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <numeric>
 #include <optional>
@@ -37,6 +38,27 @@ AlignedBuffer<float> MadeUp(std::int64_t size) {
   return values;
 }
 
+// Rows of an integer type, drawn as they are stored: quantizing takes longer than the whole rest.
+std::vector<std::byte> MadeUpRows(DType dtype) {
+  const auto row_bytes = static_cast<std::size_t>(RowBytes(dtype, kHidden));
+  std::vector<std::byte> rows(2 * kFfn * row_bytes);
+  std::uint32_t state = 1;
+  for (std::byte& byte : rows) {
+    state = state * 1664525U + 1013904223U;
+    byte = static_cast<std::byte>(state >> 24);
+  }
+  constexpr float kScale = 1e-4F;
+  const std::size_t multipliers = dtype == DType::kInt4 ? kHidden / kInt4Group : 0;
+  for (std::size_t row = 0; row < rows.size(); row += row_bytes) {
+    std::byte* const end = rows.data() + row + row_bytes - sizeof(kScale);
+    std::memcpy(end, &kScale, sizeof(kScale));
+    for (std::byte* r = end - multipliers; r < end; ++r) {
+      *r = static_cast<std::byte>(static_cast<std::int8_t>(std::to_integer<int>(*r) % 31 - 15));
+    }
+  }
+  return rows;
+}
+
 // Seconds of the fastest run.
 double Fastest(const std::function<void()>& body) {
   body();
@@ -59,11 +81,10 @@ class Runs {
     if (!workspace.ok()) {
       return;
     }
-    const AlignedBuffer<float> weight = MadeUp(kHidden * 2 * kFfn);
-    const kernels::StoredMatrix stored{.data = reinterpret_cast<const std::byte*>(weight.data()),
-                                       .dtype = DType::kF32,
-                                       .out = 2 * kFfn,
-                                       .in = kHidden};
+    const DType dtype = type == MatmulType::kInt8 ? DType::kInt8 : DType::kInt4;
+    const std::vector<std::byte> weight = MadeUpRows(dtype);
+    const kernels::StoredMatrix stored{
+        .data = weight.data(), .dtype = dtype, .out = 2 * kFfn, .in = kHidden};
     const auto linear = Linear::Pack({&stored, 1}, *workspace);
     if (!linear.ok()) {
       return;
