@@ -1,7 +1,9 @@
 #include "inference_core/model/llama_head.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstddef>
 #include <set>
 #include <utility>
 
@@ -16,12 +18,19 @@ namespace {
 constexpr std::int64_t kRowsAtOnce = 64;
 
 bool AllFinite(std::span<const float> values) {
-  // x - x is 0 for finite numbers and NaN otherwise; the sum needs no branch per element.
-  float sum = 0.0F;
-  for (const float value : values) {
-    sum += value - value;
+  // x - x is 0 for finite numbers and NaN otherwise; sums need no branch per element, and several
+  // beside each other are vectorized.
+  std::array<float, 16> sums{};
+  std::size_t i = 0;
+  for (; i + sums.size() <= values.size(); i += sums.size()) {
+    for (std::size_t lane = 0; lane < sums.size(); ++lane) {
+      sums[lane] += values[i + lane] - values[i + lane];
+    }
   }
-  return sum == 0.0F;
+  for (; i < values.size(); ++i) {
+    sums[0] += values[i] - values[i];
+  }
+  return std::all_of(sums.begin(), sums.end(), [](float sum) { return sum == 0.0F; });
 }
 
 std::vector<float> UnitMean(std::span<const double> sum) {
