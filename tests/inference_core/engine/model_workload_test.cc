@@ -38,11 +38,12 @@ std::vector<Model> Models() {
 
 // A model in one process, as a chain of `shards` stages.
 std::unique_ptr<Stage> Load(const Model& model, std::int32_t shards, std::int32_t kv_blocks) {
-  StageOptions options{.model = model.path,
-                       .weight_type = model.weight_type,
-                       .kv_blocks = kv_blocks,
-                       .max_step_tokens = 64,
-                       .threads = 1};
+  StageOptions options;
+  options.model = model.path;
+  options.weight_type = model.weight_type;
+  options.kv_blocks = kv_blocks;
+  options.max_step_tokens = 64;
+  options.threads = 1;
   const auto identity = IdentifyModel(options);
   EXPECT_TRUE(identity.ok()) << identity.status();
   std::unique_ptr<Stage> stage;
