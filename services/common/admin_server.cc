@@ -9,15 +9,14 @@
 
 #include "boost/asio/io_context.hpp"
 #include "boost/asio/ip/tcp.hpp"
-#include "boost/asio/ip/v6_only.hpp"
 #include "boost/asio/post.hpp"
 #include "boost/asio/steady_timer.hpp"
 #include "boost/beast/core/flat_buffer.hpp"
 #include "boost/beast/core/tcp_stream.hpp"
 #include "boost/beast/http.hpp"
 #include "inference_core/base/status_macros.h"
-#include "services/common/listen_address.h"
 #include "services/common/log.h"
+#include "services/common/tcp_acceptors.h"
 
 namespace yangtuo {
 namespace {
@@ -204,7 +203,6 @@ struct AdminServer::State {
   }
 
   absl::Status Listen(const std::string& listen);
-  error_code Open(const tcp::endpoint& endpoint);
   void Accept(Listener& listener);
   void OnAccepted(Listener& listener, const error_code& error, tcp::socket socket);
   void Remove(const Connection& connection);
@@ -219,56 +217,15 @@ struct AdminServer::State {
 };
 
 absl::Status AdminServer::State::Listen(const std::string& listen) {
-  YANGTUO_ASSIGN_OR_RETURN(const ListenAddress address, ParseListenAddress(listen));
-  error_code error;
-  const auto found = tcp::resolver(io).resolve(address.host, std::to_string(address.port),
-                                               tcp::resolver::passive, error);
-  port = address.port;
-  for (const auto& entry : found) {
-    // A host name with port 0: the second family takes the port that the first one got.
-    const tcp::endpoint endpoint(entry.endpoint().address(), static_cast<std::uint16_t>(port));
-    error = Open(endpoint);
-    if (error == asio::error::address_family_not_supported) {
-      error.clear();
-    }
-    if (error) {
-      break;
-    }
-  }
-  if (error || listeners.empty()) {
-    const absl::Status why = ExplainListenFailure("admin", listen);
-    return !why.ok() ? why
-                     : absl::UnavailableError("admin port " + listen + ": " + error.message());
+  YANGTUO_ASSIGN_OR_RETURN(TcpAcceptors opened, OpenTcpAcceptors(io, "admin", listen));
+  port = opened.port;
+  for (tcp::acceptor& acceptor : opened.acceptors) {
+    listeners.emplace_back(std::move(acceptor));
   }
   for (Listener& listener : listeners) {
     Accept(listener);
   }
   return absl::OkStatus();
-}
-
-error_code AdminServer::State::Open(const tcp::endpoint& endpoint) {
-  error_code error;
-  tcp::acceptor acceptor(io);
-  acceptor.open(endpoint.protocol(), error);
-  if (!error) {
-    acceptor.set_option(tcp::acceptor::reuse_address(true), error);
-  }
-  if (!error && endpoint.address().is_v6()) {
-    // "[::]" serves IPv4 too; a kernel without that gives IPv6 only.
-    error_code ignored;
-    acceptor.set_option(asio::ip::v6_only(!endpoint.address().is_unspecified()), ignored);
-  }
-  if (!error) {
-    acceptor.bind(endpoint, error);
-  }
-  if (!error) {
-    acceptor.listen(asio::socket_base::max_listen_connections, error);
-  }
-  if (!error) {
-    port = acceptor.local_endpoint(error).port();
-    listeners.emplace_back(std::move(acceptor));
-  }
-  return error;
 }
 
 void AdminServer::State::Accept(Listener& listener) {
