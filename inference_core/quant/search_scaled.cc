@@ -17,7 +17,7 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// value rounded to f16; what it lost is 0 for the caller, who computes with the result.
+// What a reader will see of `value` stored as f16.
 float RoundToF16(float value) { return F16ToFloat(FloatToF16(value)); }
 
 // --- Q4_0
