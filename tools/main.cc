@@ -20,6 +20,7 @@
 #include "tools/merge_lora/merge_lora_command.h"
 #include "tools/merge_tokenizer/merge_tokenizer_command.h"
 #include "tools/models/models_command.h"
+#include "tools/quantize/quantize_command.h"
 #include "tools/status/status_command.h"
 #include "tools/up/up_command.h"
 #include "tools/verify/verify_command.h"
@@ -61,6 +62,7 @@ int main(int argc, char** argv) {
   yangtuo::AddVerifyCommand(app, run);
   yangtuo::AddInspectCommand(app, run);
   yangtuo::AddEstimateCommand(app, run);
+  yangtuo::AddQuantizeCommand(app, run);
   yangtuo::AddHealthCommand(app, run);
   yangtuo::AddEvalCommand(app, run);
   CLI::App& bench = *app.add_subcommand("bench", "measure the engine and parts of a cluster");

@@ -50,6 +50,11 @@ std::int64_t ConversionPlan::elements() const {
   return sum;
 }
 
+double ConversionPlan::bits_per_weight() const {
+  return 8.0 * static_cast<double>(bytes_written) /
+         static_cast<double>(std::max<std::int64_t>(elements(), 1));
+}
+
 std::int64_t RowsAtOnce(const TensorSpec& spec) {
   return std::max<std::int64_t>(1, std::min(spec.rows(), kElementsAtOnce / spec.cols()));
 }

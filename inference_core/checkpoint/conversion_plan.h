@@ -45,6 +45,7 @@ struct ConversionPlan {
   std::int64_t memory_bytes = 0;
 
   [[nodiscard]] std::int64_t elements() const;
+  [[nodiscard]] double bits_per_weight() const;  // of what is written, scales included
 };
 
 // Rows of a tensor that are read, converted and written as one piece: about a million elements.

@@ -104,6 +104,16 @@ std::int64_t ConversionReport::rounded() const {
   return sum;
 }
 
+double ConversionReport::relative_squared_error() const {
+  double square = 0;
+  double error = 0;
+  for (const CopiedTensor& tensor : tensors) {
+    square += tensor.square;
+    error += tensor.squared_error;
+  }
+  return square > 0 ? error / square : 0;
+}
+
 absl::StatusOr<PreparedConversion> Prepare(const Conversion& conversion) {
   PreparedConversion prepared;
   prepared.threads = conversion.options.threads > 0 ? conversion.options.threads

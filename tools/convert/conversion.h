@@ -43,6 +43,9 @@ struct ConversionReport {
   std::string digest;  // the new model's, as its manifest has it
   double seconds = 0;
   [[nodiscard]] std::int64_t rounded() const;
+  // Over all tensors in types with scales: sum of squared errors over sum of squares; 0 without
+  // any.
+  [[nodiscard]] double relative_squared_error() const;
 };
 
 // RESOURCE_EXHAUSTED when the disk is too small, INVALID_ARGUMENT when format and types do not go

@@ -45,12 +45,12 @@ std::string DescribePlan(const Conversion& conversion, const PreparedConversion&
   const ConversionPlan& plan = prepared.plan;
   std::string text = absl::StrFormat(
       "from    %s (%s), %s, %s\n"
-      "to      %s (%s%s), %s, %s\n"
+      "to      %s (%s%s), %s, %s, %.2f bits a weight\n"
       "needs   %s of disk (%s free), up to %s of memory beside mapped files, %d threads\n",
       conversion.input.path.string(), std::string(NameOf(conversion.input.format)),
       TypesOf(InputsOf(plan)), FormatBytes(plan.bytes_read), prepared.output.path.string(),
       std::string(NameOf(prepared.output.format)), FilesOf(prepared),
-      TypesOf(prepared.output.tensors), FormatBytes(plan.bytes_written),
+      TypesOf(prepared.output.tensors), FormatBytes(plan.bytes_written), plan.bits_per_weight(),
       FormatBytes(plan.bytes_written), FormatBytes(prepared.free_disk_bytes),
       FormatBytes(plan.memory_bytes), prepared.threads);
   if (prepared.estimated_seconds > 0) {
@@ -67,6 +67,10 @@ std::string DescribeReport(const PreparedConversion& prepared, const ConversionR
   if (report.rounded() > 0) {
     text += absl::StrFormat("note    %d of %d values were rounded to the new type\n",
                             report.rounded(), prepared.plan.elements());
+  }
+  if (const double error = report.relative_squared_error(); error > 0) {
+    text += absl::StrFormat("error   %.3g of the weights' squares (squared error, all tensors)\n",
+                            error);
   }
   const double seconds = std::max(report.seconds, 1e-3);
   text += absl::StrFormat(
@@ -94,6 +98,9 @@ std::string EncodeReport(const Conversion& conversion, const PreparedConversion&
     if (report != nullptr) {
       entry["sha256"] = report->tensors[i].sha256;
       entry["rounded"] = report->tensors[i].rounded;
+      if (const CopiedTensor& copied = report->tensors[i]; copied.square > 0) {
+        entry["relative_squared_error"] = copied.squared_error / copied.square;
+      }
     }
     tensors.push_back(entry);
   }
@@ -102,6 +109,7 @@ std::string EncodeReport(const Conversion& conversion, const PreparedConversion&
                        {"format", NameOf(prepared.output.format)},
                        {"bytes_read", plan.bytes_read},
                        {"bytes_written", plan.bytes_written},
+                       {"bits_per_weight", plan.bits_per_weight()},
                        {"memory_bytes", plan.memory_bytes},
                        {"free_disk_bytes", prepared.free_disk_bytes},
                        {"threads", prepared.threads},
@@ -111,6 +119,7 @@ std::string EncodeReport(const Conversion& conversion, const PreparedConversion&
   } else {
     json["seconds"] = report->seconds;
     json["rounded"] = report->rounded();
+    json["relative_squared_error"] = report->relative_squared_error();
     json["digest"] = report->digest;
   }
   json["tensors"] = tensors;

@@ -30,6 +30,8 @@ struct Converted {
   absl::Status status;
   std::vector<std::byte> rows;
   std::int64_t rounded = 0;
+  double square = 0;
+  double squared_error = 0;
 };
 
 std::vector<Piece> CutIntoPieces(const ConversionPlan& plan) {
@@ -57,6 +59,19 @@ std::int64_t CountRounded(DType type, std::span<const float> values, std::span<c
   return rounded;
 }
 
+// Adds a row to the sums of squares and of squared errors, in this order on every machine.
+void AddErrors(DType type, std::span<const float> values, std::span<const std::byte> row,
+               std::vector<float>& back, Converted& result) {
+  back.resize(values.size());
+  WidenRow(type, row, back);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const double value = static_cast<double>(values[i]);
+    const double off = static_cast<double>(back[i]) - value;
+    result.square += value * value;
+    result.squared_error += off * off;
+  }
+}
+
 absl::Status ConvertRows(const PlannedTensor& tensor, std::span<const std::byte> stored,
                          std::span<const float> importance, Converted& result) {
   const auto from_bytes = static_cast<std::size_t>(tensor.from.row_bytes());
@@ -73,6 +88,8 @@ absl::Status ConvertRows(const PlannedTensor& tensor, std::span<const std::byte>
     YANGTUO_RETURN_IF_ERROR(NarrowRow(tensor.to.dtype, values, importance, to));
     if (narrows) {
       result.rounded += CountRounded(tensor.to.dtype, values, to, back);
+    } else if (!IsPlain(tensor.to.dtype)) {
+      AddErrors(tensor.to.dtype, values, to, back, result);
     }
   }
   return absl::OkStatus();
@@ -214,10 +231,12 @@ absl::StatusOr<std::vector<CopiedTensor>> CopyTensors(const TensorSource& source
     const std::span<const std::byte> rows = result.rows;
     const auto row_bytes = static_cast<std::size_t>(tensor.to.row_bytes());
     if (piece.first == 0) {
-      copied.push_back({.spec = tensor.to, .sha256 = {}, .ends_sha256 = {}, .rounded = 0});
+      copied.push_back({.spec = tensor.to, .sha256 = {}, .ends_sha256 = {}});
       ends.Update(rows.first(row_bytes));
     }
     copied.back().rounded += result.rounded;
+    copied.back().square += result.square;
+    copied.back().squared_error += result.squared_error;
     if (piece.first + piece.count == tensor.from.rows()) {
       ends.Update(rows.last(row_bytes));
       copied.back().sha256 = digest.FinishHex();

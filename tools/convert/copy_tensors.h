@@ -30,6 +30,9 @@ struct CopiedTensor {
   std::string sha256;        // of its rows as written, in the model's order, hexadecimal
   std::string ends_sha256;   // of its first and last row
   std::int64_t rounded = 0;  // values that the new type does not hold exactly, of plain types
+  // Of types with scales: sums of the squares of the values and of what each is off by.
+  double square = 0;
+  double squared_error = 0;
 };
 
 // Reads the tensors of `plan` from `source`, converts and appends them to `sink`, whose tensors are
