@@ -11,6 +11,7 @@
 #include "inference_core/base/status_macros.h"
 #include "inference_core/kernels/integer_rows.h"
 #include "inference_core/kernels/parallel.h"
+#include "inference_core/kernels/quick_int4.h"
 #include "inference_core/quant/quant.h"
 
 namespace yangtuo::kernels {
@@ -75,10 +76,19 @@ absl::StatusOr<std::span<const std::byte>> InType(DType type, const RowReader::R
     return row.bytes;
   }
   DequantizeRow(row.dtype, row.bytes, wide);
-  if (const absl::Status status = QuantizeRow(type, wide, {}, buffer); !status.ok()) {
-    return absl::DataLossError(
-        absl::StrFormat("a weight cannot be kept in %s (see `yangtuo verify`): %s", NameOf(type),
-                        std::string(status.message())));
+  float sum = 0.0F;
+  for (const float value : wide) {
+    sum += value * 0.0F;  // zero for a finite number, NaN otherwise
+  }
+  if (sum != 0.0F) {
+    return absl::DataLossError(absl::StrFormat(
+        "a weight is not a finite number, so it cannot be kept in %s (see `yangtuo verify`)",
+        NameOf(type)));
+  }
+  if (type == DType::kInt4) {
+    QuickInt4Row(wide, buffer);
+  } else {
+    YANGTUO_RETURN_IF_ERROR(QuantizeRow(type, wide, {}, buffer));
   }
   return std::span<const std::byte>(buffer);
 }

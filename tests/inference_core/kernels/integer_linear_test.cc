@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -11,6 +12,7 @@
 #include "inference_core/kernels/integer_kernels.h"
 #include "inference_core/kernels/integer_rows.h"
 #include "inference_core/kernels/linear.h"
+#include "inference_core/kernels/quick_int4.h"
 #include "inference_core/quant/quant.h"
 #include "tests/inference_core/kernels/random_floats.h"
 
@@ -197,8 +199,8 @@ std::vector<Case> Cases() {
 }
 INSTANTIATE_TEST_SUITE_P(Odd, IntegerLinears, ::testing::ValuesIn(Cases()), NameOf);
 
-TEST(IntegerLinearTest, QuantizesOtherTypesAsItsRowsAreDefined) {
-  const Case c{MatmulType::kInt4, IntegerPath::kFastest, 96, 40};
+TEST(IntegerLinearTest, QuantizesOtherTypesWhilePacking) {
+  const Case c{MatmulType::kInt8, IntegerPath::kFastest, 96, 40};
   const std::vector<float> values = RandomFloats(c.in * c.out, 6);
   const Weight weight = Quantized(values, c);
   const StoredMatrix wide{.data = reinterpret_cast<const std::byte*>(values.data()),
@@ -212,6 +214,62 @@ TEST(IntegerLinearTest, QuantizesOtherTypesAsItsRowsAreDefined) {
   ASSERT_TRUE(packed.ok() && quantized.ok());
   const std::vector<float> x = RandomFloats(3 * c.in, 7);
   EXPECT_EQ(RunRows(*packed, x, *workspace), RunRows(*quantized, x, *workspace));
+}
+
+double SquaredError(std::span<const float> x, const std::vector<float>& y) {
+  double sum = 0.0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    sum += std::pow(static_cast<double>(x[i]) - static_cast<double>(y[i]), 2);
+  }
+  return sum;
+}
+
+TEST(QuickInt4Test, IsAlmostAsCloseAsTheFullSearchAndCloserThanAScaleForEachGroup) {
+  const std::vector<float> x = RandomFloats(4096, 3);
+  const auto through = [&](DType type, bool quick) {
+    std::vector<std::byte> row(static_cast<std::size_t>(RowBytes(type, 4096)));
+    if (quick) {
+      QuickInt4Row(x, row);
+    } else {
+      EXPECT_TRUE(QuantizeRow(type, x, {}, row).ok());
+    }
+    std::vector<float> y(x.size());
+    DequantizeRow(type, row, y);
+    return SquaredError(x, y);
+  };
+  const double quick = through(DType::kInt4, true);
+  EXPECT_LT(quick, through(DType::kInt4, false) * 1.10);
+  EXPECT_LT(quick, through(DType::kQ4_0, false));
+}
+
+TEST(QuickInt4Test, KeepsMultipliersInRangeAndPadsTheLastGroup) {
+  for (std::uint32_t seed = 1; seed <= 20; ++seed) {
+    std::vector<float> x = RandomFloats(333, seed);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      x[i] *= std::exp(static_cast<float>(i % 97) * 0.1F * static_cast<float>(seed % 3));
+    }
+    std::vector<std::byte> row(static_cast<std::size_t>(RowBytes(DType::kInt4, 333)));
+    QuickInt4Row(x, row);
+    const Int4Row parts = SplitInt4Row(row, 333);
+    for (const std::byte r : parts.r) {
+      ASSERT_LE(std::abs(static_cast<std::int8_t>(r)), 15);
+    }
+    // Columns 333 .. 351: the last group's 13 .. 31.
+    ASSERT_EQ(parts.codes.back(), std::byte{0x88});
+  }
+}
+
+TEST(QuickInt4Test, ZerosAndTinyNumbersStayHarmless) {
+  for (const float value : {0.0F, 1e-44F, 1e-38F}) {
+    const std::vector<float> x(40, value);
+    std::vector<std::byte> row(static_cast<std::size_t>(RowBytes(DType::kInt4, 40)));
+    QuickInt4Row(x, row);
+    std::vector<float> y(40);
+    DequantizeRow(DType::kInt4, row, y);
+    for (const float found : y) {
+      ASSERT_NEAR(found, value, 1e-37F);
+    }
+  }
 }
 
 TEST(IntegerLinearTest, ReadsRowsOfASourceThatHasThemNotInMemory) {
