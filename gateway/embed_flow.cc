@@ -19,10 +19,14 @@ constexpr int kMaxAttempts = 3;
 
 class EmbedFlow : public std::enable_shared_from_this<EmbedFlow> {
  public:
-  EmbedFlow(FlowServices& services, v1::EmbedRequest request, std::shared_ptr<CallScope> scope,
-            Callback<v1::EmbedResponse> done)
+  using TokenInputs = std::vector<std::vector<std::uint32_t>>;
+
+  // `inputs` are used when the request has no texts.
+  EmbedFlow(FlowServices& services, v1::EmbedRequest request, TokenInputs inputs,
+            std::shared_ptr<CallScope> scope, Callback<v1::EmbedResponse> done)
       : services_(services),
         request_(std::move(request)),
+        inputs_(std::move(inputs)),
         scope_(std::move(scope)),
         done_(std::move(done)) {}
 
@@ -32,18 +36,18 @@ class EmbedFlow : public std::enable_shared_from_this<EmbedFlow> {
       End(encode.status());
       return;
     }
+    if (!inputs_.empty()) {
+      internal::v1::EncodeResponse encoded;
+      for (const std::vector<std::uint32_t>& ids : inputs_) {
+        encoded.add_texts()->mutable_ids()->Assign(ids.begin(), ids.end());
+      }
+      OnIds(std::move(encoded));
+      return;
+    }
     services_.tokenizers.Encode(
         scope_, *std::move(encode),
         [self = shared_from_this()](absl::StatusOr<internal::v1::EncodeResponse> encoded) {
-          const absl::Status taken =
-              encoded.ok() ? self->TakeIds(*std::move(encoded)) : encoded.status();
-          if (!taken.ok()) {
-            self->End(taken);
-            return;
-          }
-          for (std::size_t i = 0; i < kConcurrentTexts; ++i) {
-            self->StartNext();
-          }
+          encoded.ok() ? self->OnIds(*std::move(encoded)) : self->End(encoded.status());
         });
   }
 
@@ -54,9 +58,23 @@ class EmbedFlow : public std::enable_shared_from_this<EmbedFlow> {
     internal::v1::EmbedResponse response;
   };
 
+  void OnIds(internal::v1::EncodeResponse encoded) ABSL_LOCKS_EXCLUDED(mutex_) {
+    if (const absl::Status taken = TakeIds(std::move(encoded)); !taken.ok()) {
+      End(taken);
+      return;
+    }
+    for (std::size_t i = 0; i < kConcurrentTexts; ++i) {
+      StartNext();
+    }
+  }
+
   absl::StatusOr<internal::v1::EncodeRequest> Prepare() ABSL_LOCKS_EXCLUDED(mutex_) {
-    YANGTUO_RETURN_IF_ERROR(CheckEmbedRequest(request_, services_.limits));
+    if (inputs_.empty()) {
+      YANGTUO_RETURN_IF_ERROR(CheckEmbedRequest(request_, services_.limits));
+    }
     YANGTUO_ASSIGN_OR_RETURN(model_, services_.workers.Resolve(request_.model()));
+    YANGTUO_RETURN_IF_ERROR(CheckEmbedInputs(
+        inputs_, services_.limits, {.vocabulary_size = model_.status->vocabulary_size()}));
     const std::string& name = model_.status->model();
     if (model_.ready_groups == 0) {
       return services_.workers.Route({.model = name}).status();
@@ -76,7 +94,7 @@ class EmbedFlow : public std::enable_shared_from_this<EmbedFlow> {
   }
 
   absl::Status TakeIds(internal::v1::EncodeResponse encoded) ABSL_LOCKS_EXCLUDED(mutex_) {
-    if (encoded.texts_size() != request_.texts_size()) {
+    if (inputs_.empty() && encoded.texts_size() != request_.texts_size()) {
       return absl::InternalError(absl::StrFormat("the tokenizer encoded %d texts, expected %d",
                                                  encoded.texts_size(), request_.texts_size()));
     }
@@ -195,6 +213,7 @@ class EmbedFlow : public std::enable_shared_from_this<EmbedFlow> {
 
   FlowServices& services_;
   const v1::EmbedRequest request_;
+  const TokenInputs inputs_;
   const std::shared_ptr<CallScope> scope_;
   const Callback<v1::EmbedResponse> done_;
   ServedModel model_;  // constant after Prepare
@@ -212,7 +231,14 @@ class EmbedFlow : public std::enable_shared_from_this<EmbedFlow> {
 
 void StartEmbed(FlowServices& services, v1::EmbedRequest request, std::shared_ptr<CallScope> scope,
                 Callback<v1::EmbedResponse> done) {
-  std::make_shared<EmbedFlow>(services, std::move(request), std::move(scope), std::move(done))
+  StartEmbedTokens(services, std::move(request), {}, std::move(scope), std::move(done));
+}
+
+void StartEmbedTokens(FlowServices& services, v1::EmbedRequest request,
+                      std::vector<std::vector<std::uint32_t>> inputs,
+                      std::shared_ptr<CallScope> scope, Callback<v1::EmbedResponse> done) {
+  std::make_shared<EmbedFlow>(services, std::move(request), std::move(inputs), std::move(scope),
+                              std::move(done))
       ->Begin();
 }
 

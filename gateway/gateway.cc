@@ -5,11 +5,14 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "gateway/http_front_end.h"
 #include "gateway/timers.h"
 #include "inference_core/base/status_macros.h"
+#include "services/common/listen_address.h"
 #include "services/common/log.h"
 #include "services/common/rpc_server.h"
 
@@ -53,6 +56,9 @@ absl::Status CheckGatewayOptions(const GatewayOptions& options) {
     return absl::InvalidArgumentError(
         absl::StrFormat("--max-n is %u, must be in 1..16", options.limits.max_choices));
   }
+  if (!options.http.listen.empty()) {
+    YANGTUO_RETURN_IF_ERROR(ParseListenAddress(options.http.listen).status());
+  }
   return absl::OkStatus();
 }
 
@@ -72,7 +78,8 @@ struct Gateway::State {
                  .metrics = metrics,
                  .limits = options.limits,
                  .resume = options.resume},
-        front_end(services, options.front_end) {}
+        front_end(services, options.front_end),
+        http_front_end(services, options.front_end, [this] { return ready && !draining; }) {}
 
   // Pools and readiness, ten times a second, on the timers' thread.
   void Tick() {
@@ -112,9 +119,11 @@ struct Gateway::State {
   const std::shared_ptr<TokenizerPool> tokenizers;
   FlowServices services;
   GrpcFrontEnd front_end;
+  HttpFrontEnd http_front_end;
   std::atomic<bool> ready = false;
   std::atomic<bool> draining = false;
   std::unique_ptr<RpcServer> server;
+  std::unique_ptr<HttpServer> http;  // null: off
   std::unique_ptr<PeerDiscovery> worker_discovery;
   std::unique_ptr<PeerDiscovery> tokenizer_discovery;
 };
@@ -126,8 +135,23 @@ absl::StatusOr<std::unique_ptr<Gateway>> Gateway::Start(const GatewayOptions& op
   YANGTUO_ASSIGN_OR_RETURN(auto tokenizer_targets,
                            ParseTargets("--tokenizers", options.tokenizers));
   auto state = std::make_unique<State>(options, metrics);
-  YANGTUO_ASSIGN_OR_RETURN(state->server, RpcServer::Start(options.service, {&state->front_end},
-                                                           {kHealthName}, metrics));
+  ServiceOptions service = options.service;
+  if (!options.http.listen.empty()) {
+    HttpOptions http = options.http;
+    http.tls = service.tls;
+    HttpFrontEnd& front_end = state->http_front_end;
+    YANGTUO_ASSIGN_OR_RETURN(
+        state->http,
+        HttpServer::Start(http, {.handle =
+                                     [&front_end](const HttpRequest& request,
+                                                  const std::shared_ptr<HttpExchange>& exchange) {
+                                       front_end.Handle(request, exchange);
+                                     },
+                                 .refuse = HttpFrontEnd::Refuse}));
+    service.other_ports["http"] = state->http->port();
+  }
+  YANGTUO_ASSIGN_OR_RETURN(state->server,
+                           RpcServer::Start(service, {&state->front_end}, {kHealthName}, metrics));
   state->worker_discovery = std::make_unique<PeerDiscovery>(
       PeerDiscovery::Options{.targets = std::move(worker_targets),
                              .period = options.resolve_period,
@@ -149,6 +173,7 @@ Gateway::~Gateway() {
   if (!state_->draining) {
     state_->server->Drain(Duration{});
   }
+  state_->http.reset();
   state_->worker_discovery.reset();
   state_->tokenizer_discovery.reset();
   state_->timers.Stop();
@@ -164,16 +189,27 @@ void Gateway::Drain(Duration limit) {
   const TimePoint deadline = SteadyClock().Now() + limit;
   state_->draining = true;
   state_->server->SetServing(kHealthName, false);
+  if (state_->http != nullptr) {
+    state_->http->BeginDrain();
+  }
   // New requests are refused from here on, so waiting for those that are in comes to an end however
   // many clients go on asking: their connections know nothing of health.
   state_->admission.Close();
   if (!state_->admission.WaitUntilEmpty(deadline)) {
     Log(LogLevel::kWarning, "drain limit reached, cancelling what still runs");
   }
+  std::thread http_drain;
+  if (state_->http != nullptr) {
+    http_drain = std::thread([this] { state_->http->Drain(kCallsEnd); });
+  }
   state_->server->Drain(kCallsEnd);
+  if (http_drain.joinable()) {
+    http_drain.join();
+  }
 }
 
 int Gateway::port() const { return state_->server->port(); }
+int Gateway::http_port() const { return state_->http != nullptr ? state_->http->port() : 0; }
 int Gateway::admin_port() const { return state_->server->admin_port(); }
 const Admission& Gateway::admission() const { return state_->admission; }
 bool Gateway::ready() const { return state_->ready; }

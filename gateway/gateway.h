@@ -8,6 +8,7 @@
 #include "gateway/admission.h"
 #include "gateway/generation_flow.h"
 #include "gateway/grpc_front_end.h"
+#include "gateway/http/http_server.h"
 #include "gateway/peer_discovery.h"
 #include "services/common/metrics.h"
 #include "services/common/service_options.h"
@@ -25,6 +26,8 @@ struct GatewayOptions {
   // How long a text whose tokenizer was lost waits for another.
   Duration tokenizer_wait = std::chrono::seconds(8);
   FrontEndOptions front_end;
+  // The HTTP API beside gRPC, with the same TLS files; an empty `listen` turns it off.
+  HttpOptions http{.listen = ""};
   // How often dns:/// names are looked up, and by whom.
   Duration resolve_period = std::chrono::seconds(3);
   PeerDiscovery::Resolver resolver = ResolveWithSystem;
@@ -47,6 +50,7 @@ class Gateway {
 
   [[nodiscard]] int port() const;
   [[nodiscard]] int admin_port() const;
+  [[nodiscard]] int http_port() const;  // 0: off
   [[nodiscard]] const Admission& admission() const;
   // At least one model has a ready group and a tokenizer.
   [[nodiscard]] bool ready() const;

@@ -42,6 +42,28 @@ void AddSeconds(CLI::App& app, const char* flag, Duration& value, const char* de
       ->group("Limits");
 }
 
+void AddHttpFlags(CLI::App& app, HttpOptions& http) {
+  app.add_option("--http-listen", http.listen,
+                 "Address of the OpenAI-compatible HTTP API; empty: none. TLS as for gRPC")
+      ->capture_default_str()
+      ->group("HTTP");
+  app.add_option("--http-threads", http.threads, "Threads of the HTTP server")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str()
+      ->group("HTTP");
+  app.add_option("--http-connections", http.limits.connections,
+                 "Open connections; further ones are answered 503")
+      ->capture_default_str()
+      ->group("HTTP");
+  app.add_option("--http-body-bytes", http.limits.body_bytes, "Largest request body")
+      ->capture_default_str()
+      ->group("HTTP");
+  app.add_option("--cors-origins", http.cors_origins,
+                 "Origins whose web pages may call the HTTP API, with commas; * for all")
+      ->delimiter(',')
+      ->group("HTTP");
+}
+
 void AddGatewayFlags(CLI::App& app, GatewayOptions& options) {
   app.add_option("--workers", options.workers,
                  "Leaders of worker groups: host:port, or dns:///name:port for all addresses of a "
@@ -72,6 +94,7 @@ void AddGatewayFlags(CLI::App& app, GatewayOptions& options) {
              "Deadline in seconds of calls whose client sets none; 0: none");
   AddSeconds(app, "--resume-seconds", options.resume.max_wait,
              "How long a stream whose worker was lost waits for another");
+  AddHttpFlags(app, options.http);
   app.footer(kExamples);
 }
 
@@ -83,6 +106,7 @@ int main(int argc, char** argv) {
   yangtuo::gateway::GatewayOptions options;
   options.service.listen = "127.0.0.1:50051";
   options.service.admin_listen = "127.0.0.1:9400";
+  options.http.listen = "127.0.0.1:8080";
   return yangtuo::RunService(
       {.name = "yangtuo-gateway",
        .description = "The public face of a Yangtuo cluster: text in, text out.",

@@ -251,6 +251,25 @@ absl::Status CheckEmbedRequest(const v1::EmbedRequest& request, const RequestLim
   return found.ToStatus();
 }
 
+absl::Status CheckEmbedInputs(const std::vector<std::vector<std::uint32_t>>& inputs,
+                              const RequestLimits& limits, const ModelBounds& model) {
+  Violations found;
+  if (inputs.size() > limits.max_embed_texts) {
+    found.Add("inputs", absl::StrFormat("has %u entries, must have 1..%u", inputs.size(),
+                                        limits.max_embed_texts));
+  }
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    const std::string field = absl::StrFormat("inputs[%d]", i);
+    if (inputs[i].empty()) {
+      found.Add(field, "is empty");
+    }
+    for (const std::uint32_t id : inputs[i]) {
+      CheckVocabulary(field, id, model, found);
+    }
+  }
+  return found.ToStatus();
+}
+
 absl::Status CheckTokenizeRequest(const v1::TokenizeRequest& request) {
   Violations found;
   switch (request.input_case()) {

@@ -14,7 +14,8 @@ namespace yangtuo::gateway {
 
 struct RequestLimits {
   std::uint32_t max_choices = 16;
-  std::uint32_t max_embed_texts = 256;
+  // Clients of the HTTP API send up to 2048 at a time.
+  std::uint32_t max_embed_texts = 2048;
 };
 
 // What of a model bounds a request's fields.
@@ -31,6 +32,9 @@ absl::Status CheckGenerateRequest(const v1::GenerateRequest& request, const Requ
 absl::Status CheckAgainstModel(const v1::GenerateRequest& request, const ModelBounds& model);
 
 absl::Status CheckEmbedRequest(const v1::EmbedRequest& request, const RequestLimits& limits);
+// Inputs that are token ids; none at all is right.
+absl::Status CheckEmbedInputs(const std::vector<std::vector<std::uint32_t>>& inputs,
+                              const RequestLimits& limits, const ModelBounds& model);
 absl::Status CheckTokenizeRequest(const v1::TokenizeRequest& request);
 absl::Status CheckDetokenizeRequest(const v1::DetokenizeRequest& request, const ModelBounds& model);
 

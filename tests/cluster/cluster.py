@@ -160,7 +160,7 @@ class Cluster:
                                       self.environment)
         self.tokenizer.start().wait_ports()
         self.gateway = self.process(self.folder, "gateway", "yangtuo-gateway",
-                                    [*flags, "--workers", ",".join(g[0].address() for g in self.workers),
+                                    [*flags, "--http-listen", "127.0.0.1:0", "--workers", ",".join(g[0].address() for g in self.workers),
                                      "--tokenizers", self.tokenizer.address(), *self.gateway_flags], self.environment)
         self.gateway.start().wait_ports()
         self.wait_ready()

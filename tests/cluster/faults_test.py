@@ -300,7 +300,8 @@ class StartFaultsTest(unittest.TestCase):
             address = f"127.0.0.1:{taken.getsockname()[1]}"
             for program, arguments in {"yangtuo-worker": ["--model", POEM_ALPACA],
                                        "yangtuo-tokenizer": ["--model", f"m={POEM_ALPACA}"],
-                                       "yangtuo-gateway": ["--workers", "127.0.0.1:1", "--tokenizers", "127.0.0.1:1"],
+                                       "yangtuo-gateway": ["--workers", "127.0.0.1:1", "--tokenizers", "127.0.0.1:1",
+                                                           "--http-listen", "127.0.0.1:0"],
                                        }.items():
                 for flag in ("--listen", "--admin-listen"):
                     with self.subTest(program, flag=flag):

@@ -153,7 +153,7 @@ class OperationsTest(unittest.TestCase):
         with Cluster() as cluster:
             leader, tokenizer = cluster.leaders()[0], cluster.tokenizer
             second = Process(cluster.folder, "gateway-dns", "yangtuo-gateway",
-                             ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
+                             ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0",
                               "--workers", f"dns:///localhost:{leader.ports['grpc']}",
                               "--tokenizers", f"dns:///localhost:{tokenizer.ports['grpc']}"])
             self.addCleanup(second.stop)

@@ -62,6 +62,7 @@ class Cluster {
     GatewayOptions options;
     options.service.admin_listen = "";
     options.service.reflection = false;
+    options.http.listen = "127.0.0.1:0";
     for (const auto* worker : workers) {
       options.workers.push_back(worker->address());
     }

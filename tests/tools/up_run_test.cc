@@ -75,11 +75,18 @@ class UpRunTest : public ::testing::Test {
   CommandRun Up(const std::vector<std::string>& flags) { return UpAt("127.0.0.1:0", flags); }
 
   CommandRun UpAt(const std::string& listen, const std::vector<std::string>& flags) {
-    std::vector<std::string> arguments = {"up",           (folder_.path() / "m").string(),
-                                          "--listen",     listen,
-                                          "--log-folder", (folder_.path() / "logs").string(),
-                                          "--state",      state_.string(),
-                                          "--port-file",  ports_.string()};
+    std::vector<std::string> arguments = {"up",
+                                          (folder_.path() / "m").string(),
+                                          "--listen",
+                                          listen,
+                                          "--http-listen",
+                                          "127.0.0.1:0",
+                                          "--log-folder",
+                                          (folder_.path() / "logs").string(),
+                                          "--state",
+                                          state_.string(),
+                                          "--port-file",
+                                          ports_.string()};
     arguments.insert(arguments.end(), flags.begin(), flags.end());
     return CommandRun(program_, arguments, "");
   }

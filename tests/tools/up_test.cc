@@ -43,6 +43,7 @@ TEST(PlanClusterTest, OneWorkerNeedsNoShards) {
   shape.threads = 3;
   shape.kv_memory = "64MiB";
   shape.listen = "127.0.0.1:50051";
+  shape.http_listen = "127.0.0.1:8080";
   const auto plan = PlanCluster(shape);
   ASSERT_THAT(Names(plan), ElementsAre("worker 0", "tokenizer", "gateway"));
   EXPECT_EQ(plan[0].program, "/bin/yangtuo-worker");
@@ -52,6 +53,8 @@ TEST(PlanClusterTest, OneWorkerNeedsNoShards) {
   EXPECT_THAT(plan[0].peers, IsEmpty());
   EXPECT_THAT(plan[1].arguments, IsSupersetOf({"--model", "m=/models/m"}));
   EXPECT_EQ(plan[2].listens[0].address, "127.0.0.1:50051");
+  EXPECT_EQ(plan[2].listens.back().flag, "--http-listen");
+  EXPECT_EQ(plan[2].listens.back().address, "127.0.0.1:8080");
 }
 
 TEST(PlanClusterTest, TellsWorkersTheWeightTypeAndAdapters) {

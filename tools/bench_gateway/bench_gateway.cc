@@ -131,8 +131,9 @@ absl::StatusOr<BenchGatewayReport> RunCluster(const BenchGatewayOptions& options
       const SpawnedService gateway,
       SpawnedService::Start(
           programs / "yangtuo-gateway",
-          {"--workers", producer->address(), "--tokenizers", tokenizer_address, "--max-requests",
-           absl::StrFormat("%d", 2 * options.load.streams), "--max-tokens", "1000000000000"},
+          {"--http-listen", "127.0.0.1:0", "--workers", producer->address(), "--tokenizers",
+           tokenizer_address, "--max-requests", absl::StrFormat("%d", 2 * options.load.streams),
+           "--max-tokens", "1000000000000"},
           folder.path()));
   LoadTarget target{.gateway = gateway.address(),
                     .model = vocabulary.info.name(),

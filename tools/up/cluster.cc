@@ -150,6 +150,8 @@ absl::Status Cluster::NotReadyInTime(const std::string& service) const {
                       answer.ok() ? answer->body : std::string(answer.status().message()), tail));
 }
 
+std::string Cluster::HttpAddress() const { return supervisor_.AddressOf(kGatewayName, "http"); }
+
 ClusterState Cluster::State() const {
   ClusterState state{.pid = getpid(),
                      .gateway = supervisor_.AddressOf(kGatewayName, "grpc"),
@@ -178,7 +180,10 @@ absl::Status Cluster::WriteFiles() {
     return absl::OkStatus();
   }
   PortFile ports = {{"pid", getpid()}};
-  for (const char* key : {"grpc", "admin"}) {
+  for (const char* key : {"grpc", "admin", "http"}) {
+    if (supervisor_.AddressOf(kGatewayName, key).empty()) {
+      continue;  // a gateway without that port
+    }
     YANGTUO_ASSIGN_OR_RETURN(const ListenAddress address,
                              ParseListenAddress(supervisor_.AddressOf(kGatewayName, key)));
     ports[key] = address.port;

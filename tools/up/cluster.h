@@ -38,6 +38,8 @@ class Cluster {
   void Stop();
 
   [[nodiscard]] ClusterState State() const;
+  // Of the gateway's HTTP API; "" when it has none.
+  [[nodiscard]] std::string HttpAddress() const;
 
  private:
   // Lets time pass; true when a signal asks for the end.

@@ -11,6 +11,7 @@ constexpr char kAnyPort[] = "127.0.0.1:0";
 constexpr char kGrpc[] = "grpc";
 constexpr char kAdmin[] = "admin";
 constexpr char kShard[] = "shard";
+constexpr char kHttp[] = "http";
 
 std::vector<ListenFlag> ServiceListens(std::string listen, std::string admin_listen) {
   return {{.flag = "--listen", .key = kGrpc, .address = std::move(listen)},
@@ -70,6 +71,7 @@ PlannedService PlanGateway(const ClusterShape& shape) {
       .listens = ServiceListens(shape.listen, shape.admin_listen),
       .peers = {},
       .stop_stage = StopStage::kGateway};
+  gateway.listens.push_back({.flag = "--http-listen", .key = kHttp, .address = shape.http_listen});
   gateway.arguments.insert(gateway.arguments.end(), shape.gateway_flags.begin(),
                            shape.gateway_flags.end());
   PeerFlag workers{.flag = "--workers", .services = {}, .key = kGrpc};

@@ -48,6 +48,7 @@ struct ClusterShape {
   std::vector<std::string> adapters;
   std::string listen;        // of the gateway
   std::string admin_listen;  // of the gateway
+  std::string http_listen;   // of the gateway
   double drain_seconds = 10;
   std::vector<std::string> worker_flags;   // passed on as they are
   std::vector<std::string> gateway_flags;  // likewise

@@ -53,6 +53,9 @@ std::string FormatSummary(const ClusterSummary& summary) {
   }
   absl::StrAppendFormat(&text, "  yangtuo status%s --watch\n", server);
   absl::StrAppendFormat(&text, "gRPC: %s, yangtuo.v1.GenerationService\n", gateway);
+  if (!summary.http.empty()) {
+    absl::StrAppendFormat(&text, "HTTP: http://%s/v1, OpenAI's API\n", summary.http);
+  }
   absl::StrAppendFormat(&text, "Logs: %s\n", summary.state.log_folder);
   return text + "Ctrl-C stops the cluster.\n";
 }

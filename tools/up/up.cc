@@ -78,6 +78,14 @@ std::filesystem::path TokenizerOf(const ClusterShape& shape) {
   return found;
 }
 
+std::string HttpListenOf(const UpOptions& options) {
+  if (!options.http_listen.empty()) {
+    return options.http_listen;
+  }
+  const auto grpc = ParseListenAddress(options.listen);
+  return grpc.ok() && grpc->port == 0 ? "127.0.0.1:0" : "127.0.0.1:8080";
+}
+
 absl::StatusOr<ClusterOptions> Prepare(const UpOptions& options) {
   ClusterOptions cluster;
   ClusterShape& shape = cluster.shape;
@@ -85,6 +93,11 @@ absl::StatusOr<ClusterOptions> Prepare(const UpOptions& options) {
   YANGTUO_ASSIGN_OR_RETURN(shape.model, FindModelFolder(options.model, shape.programs));
   YANGTUO_RETURN_IF_ERROR(CheckPrograms(shape.programs));
   YANGTUO_RETURN_IF_ERROR(CheckListen(options.listen));
+  if (const absl::Status http = ExplainListenFailure("HTTP", HttpListenOf(options)); !http.ok()) {
+    return absl::Status(http.code(), absl::StrFormat("%s; choose another address with "
+                                                     "--http-listen (port 0: any free one)",
+                                                     std::string(http.message())));
+  }
   shape.model_name =
       options.model_name.empty() ? shape.model.filename().string() : options.model_name;
   shape.groups = options.workers;
@@ -98,6 +111,7 @@ absl::StatusOr<ClusterOptions> Prepare(const UpOptions& options) {
   shape.tokenizer = TokenizerOf(shape);
   shape.listen = options.listen;
   shape.admin_listen = options.admin_listen;
+  shape.http_listen = HttpListenOf(options);
   shape.drain_seconds = options.drain_seconds;
   shape.worker_flags = options.worker_flags;
   shape.gateway_flags = options.gateway_flags;
@@ -113,8 +127,10 @@ absl::StatusOr<ClusterOptions> Prepare(const UpOptions& options) {
   return cluster;
 }
 
-void Announce(const ClusterOptions& options, const ClusterState& state, TimePoint begin) {
+void Announce(const ClusterOptions& options, const Cluster& cluster, TimePoint begin) {
+  const ClusterState state = cluster.State();
   ClusterSummary summary{.state = state,
+                         .http = cluster.HttpAddress(),
                          .models = {},
                          .threads = options.shape.threads,
                          .seconds = ToSeconds(std::chrono::steady_clock::now() - begin)};
@@ -133,7 +149,7 @@ absl::Status StartAndRun(const ClusterOptions& options, Cluster& cluster, TimePo
   if (outcome == Cluster::Outcome::kInterrupted) {
     return absl::OkStatus();
   }
-  Announce(options, cluster.State(), begin);
+  Announce(options, cluster, begin);
   return cluster.Run();
 }
 

@@ -17,10 +17,12 @@ struct UpOptions {
   std::int32_t shards = 1;   // processes of a group
   std::string listen = kDefaultServer;
   std::string admin_listen = "127.0.0.1:0";  // of the gateway
-  std::int32_t threads = 0;                  // of a worker process; 0: the cores divided by them
-  std::string kv_memory;                     // of a worker process; empty: its default
-  std::string weight_type;                   // likewise
-  std::vector<std::string> adapters;         // merged into the model while it is read
+  // Of the gateway; empty: port 8080 of loopback, or any free one when `listen` says port 0.
+  std::string http_listen;
+  std::int32_t threads = 0;           // of a worker process; 0: the cores divided by them
+  std::string kv_memory;              // of a worker process; empty: its default
+  std::string weight_type;            // likewise
+  std::vector<std::string> adapters;  // merged into the model while it is read
   std::string port_file;
   std::string state_file;  // empty: in the state folder
   std::string log_folder;  // empty: a new one

@@ -82,6 +82,10 @@ void AddUpCommand(CLI::App& parent, std::function<int()>& run) {
   app.add_option("--listen", options->listen, "gRPC address of the gateway; port 0: any free one")
       ->capture_default_str()
       ->check(CLI::Validator(CheckAddress, "HOST:PORT"));
+  app.add_option("--http-listen", options->http_listen,
+                 "address of the gateway's HTTP API [127.0.0.1:8080; any free port if --listen "
+                 "has port 0]")
+      ->check(CLI::Validator(CheckAddress, "HOST:PORT"));
   app.add_option("--admin-listen", options->admin_listen,
                  "address of the gateway's /metrics /livez /readyz")
       ->capture_default_str()

@@ -1,0 +1,352 @@
+// The chat page: conversations live in this browser's localStorage, answers stream from the gateway's own API.
+"use strict";
+
+const TEXTS = {
+  en: {
+    newConversation: "New conversation", send: "Send", stop: "Stop", clearContext: "Clear context",
+    mode: "Mode", modeChat: "Chat (instruction models)", modeCompletion: "Completion (base models)",
+    systemPrompt: "System prompt", temperature: "Temperature", repetitionPenalty: "Repetition penalty",
+    maxTokens: "Longest answer (tokens)", apiKey: "API key", inputHint: "Write here. Enter sends, Shift+Enter is a new line.",
+    copy: "Copy", edit: "Edit", regenerate: "Regenerate", remove: "Delete", untitled: "New",
+    cut: "The model does not see what is above.", tokens: "tokens", perSecond: "tokens/s", notReady: "No model is ready yet.",
+    cutShort: "cut at the longest answer", language: "中文",
+  },
+  zh: {
+    newConversation: "新对话", send: "发送", stop: "停止", clearContext: "清除上下文",
+    mode: "模式", modeChat: "对话（指令模型）", modeCompletion: "续写（基座模型）",
+    systemPrompt: "系统提示", temperature: "温度", repetitionPenalty: "重复惩罚",
+    maxTokens: "最长回答（token）", apiKey: "API 密钥", inputHint: "在此输入。回车发送，Shift+回车换行。",
+    copy: "复制", edit: "编辑", regenerate: "重新生成", remove: "删除", untitled: "新对话",
+    cut: "以上内容模型不再看到。", tokens: "个 token", perSecond: "token/秒", notReady: "还没有可用的模型。",
+    cutShort: "已达最长回答", language: "English",
+  },
+};
+// The reference's web demo starts from these.
+const DEFAULTS = { temperature: 0.2, top_k: 40, top_p: 0.9, repetition_penalty: 1.1, max_tokens: 512, system: "" };
+const NUMBERS = ["temperature", "top_k", "top_p", "repetition_penalty", "max_tokens"];
+const STORE = "yangtuo.chat.1";
+
+const $ = (id) => document.getElementById(id);
+const state = load();
+let models = [];
+let running = null;  // {controller} while an answer streams
+
+function load() {
+  let saved = null;
+  try {
+    saved = JSON.parse(localStorage.getItem(STORE));
+  } catch { /* unreadable: begin anew */ }
+  if (saved && Array.isArray(saved.conversations) && saved.conversations.length > 0) {
+    return saved;
+  }
+  const language = navigator.language.startsWith("zh") ? "zh" : "en";
+  return { language, settings: { ...DEFAULTS }, current: 0, conversations: [{ title: "", messages: [] }] };
+}
+
+function save() {
+  try {
+    localStorage.setItem(STORE, JSON.stringify(state));
+  } catch (error) {
+    notice(String(error));
+  }
+}
+
+const t = (name) => TEXTS[state.language][name];
+const conversation = () => state.conversations[state.current];
+const notice = (text) => { $("notice").textContent = text; };
+
+function element(tag, properties, ...children) {
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children);
+  return node;
+}
+
+function button(name, act) {
+  const node = element("button", { type: "button", textContent: t(name), onclick: act });
+  node.dataset.action = name;
+  return node;
+}
+
+// --- what is shown
+
+function fillBody(body, message) {
+  if (message.role === "assistant" && !message.completion) {
+    body.replaceChildren(...markdownNodes(message.content, t("copy")));
+  } else {
+    body.textContent = message.content;
+  }
+}
+
+function messageNode(message, index) {
+  const body = element("div", { className: "body" });
+  fillBody(body, message);
+  const tools = element("div", { className: "tools" },
+    button("copy", () => navigator.clipboard.writeText(message.content)));
+  if (message.role === "user") {
+    tools.append(button("edit", () => edit(index)));
+  } else if (index === conversation().messages.length - 1) {
+    tools.append(button("regenerate", () => regenerate()));
+  }
+  tools.append(element("span", { className: "facts", textContent: facts(message) }));
+  const node = element("article", { className: "message " + message.role }, body, tools);
+  node.classList.toggle("completion", Boolean(message.completion));
+  node.classList.toggle("forgotten", index < (conversation().from ?? 0));
+  return node;
+}
+
+function facts(message) {
+  if (!message.usage) {
+    return "";
+  }
+  const { prompt_tokens, completion_tokens } = message.usage;
+  const rate = message.seconds > 0 ? (completion_tokens / message.seconds).toFixed(1) : "–";
+  const cut = message.finish === "length" ? ` · ${t("cutShort")}` : "";
+  return `${prompt_tokens} + ${completion_tokens} ${t("tokens")} · ${rate} ${t("perSecond")}${cut}`;
+}
+
+function showMessages() {
+  const nodes = [];
+  conversation().messages.forEach((message, index) => {
+    if (index > 0 && index === conversation().from) {
+      nodes.push(element("div", { className: "cut", textContent: t("cut") }));
+    }
+    nodes.push(messageNode(message, index));
+  });
+  if (conversation().from > 0 && conversation().from === conversation().messages.length) {
+    nodes.push(element("div", { className: "cut", textContent: t("cut") }));
+  }
+  $("messages").replaceChildren(...nodes);
+  $("messages").scrollTop = $("messages").scrollHeight;
+}
+
+function showConversations() {
+  $("conversations").replaceChildren(...state.conversations.map((one, index) => {
+    const open = element("button", {
+      type: "button", textContent: one.title || t("untitled"),
+      onclick: () => { stop(); state.current = index; $("conversations-panel").classList.remove("open"); show(); },
+    });
+    const remove = element("button", { type: "button", textContent: "×", title: t("remove"), onclick: () => removeConversation(index) });
+    return element("li", { className: index === state.current ? "current" : "" }, open, remove);
+  }));
+}
+
+function show() {
+  document.documentElement.lang = state.language === "zh" ? "zh-CN" : "en";
+  for (const node of document.querySelectorAll("[data-text]")) {
+    node.textContent = t(node.dataset.text);
+  }
+  for (const node of document.querySelectorAll("[data-hint]")) {
+    node.placeholder = t(node.dataset.hint);
+  }
+  $("language").textContent = t("language");
+  for (const name of [...NUMBERS, "system"]) {
+    $(name).value = state.settings[name];
+  }
+  showConversations();
+  showMessages();
+  save();
+}
+
+function setRunning(is) {
+  $("send").hidden = is;
+  $("stop").hidden = !is;
+}
+
+// --- what the user does
+
+function newConversation() {
+  stop();
+  state.conversations.unshift({ title: "", messages: [] });
+  state.current = 0;
+  $("conversations-panel").classList.remove("open");
+  show();
+}
+
+function removeConversation(index) {
+  stop();
+  state.conversations.splice(index, 1);
+  if (state.conversations.length === 0) {
+    state.conversations.push({ title: "", messages: [] });
+  }
+  state.current = Math.max(0, state.current - (index < state.current || state.current === state.conversations.length ? 1 : 0));
+  show();
+}
+
+function clearContext() {
+  conversation().from = conversation().messages.length;
+  show();
+}
+
+function edit(index) {
+  stop();
+  $("input").value = conversation().messages[index].content;
+  conversation().messages.length = index;
+  conversation().from = Math.min(conversation().from ?? 0, index);
+  show();
+  $("input").focus();
+}
+
+function regenerate() {
+  stop();
+  conversation().messages.pop();
+  show();
+  answer();
+}
+
+function send(event) {
+  event.preventDefault();
+  const text = $("input").value;
+  if (running || text.trim() === "") {
+    return;
+  }
+  $("input").value = "";
+  conversation().messages.push({ role: "user", content: text });
+  conversation().title ||= text.slice(0, 40);
+  show();
+  answer();
+}
+
+function stop() {
+  running?.controller.abort();
+}
+
+// --- answers
+
+function requestFor(messages) {
+  const settings = Object.fromEntries(NUMBERS.map((name) => [name, Number(state.settings[name])]));
+  const common = { ...settings, model: $("model").value, stream: true, stream_options: { include_usage: true } };
+  if ($("mode").value === "completion") {
+    return ["/v1/completions", { ...common, prompt: messages.map((message) => message.content).join("") }];
+  }
+  const list = messages.map(({ role, content }) => ({ role, content }));
+  if (state.settings.system.trim() !== "") {
+    list.unshift({ role: "system", content: state.settings.system });
+  }
+  return ["/v1/chat/completions", { ...common, messages: list }];
+}
+
+// The JSON of each event; ends with the stream.
+async function* events(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) {
+      return;
+    }
+    const parts = (rest + value).split("\n\n");
+    rest = parts.pop();
+    for (const part of parts) {
+      if (part.startsWith("data: ") && part !== "data: [DONE]") {
+        yield JSON.parse(part.slice(6));
+      }
+    }
+  }
+}
+
+async function answer() {
+  const here = conversation();
+  const [path, body] = requestFor(here.messages.slice(here.from ?? 0));
+  const message = { role: "assistant", content: "", completion: path === "/v1/completions" };
+  here.messages.push(message);
+  const controller = new AbortController();
+  const mine = { controller };
+  running = mine;
+  setRunning(true);
+  notice("");
+  showMessages();
+  const shown = $("messages").lastElementChild.querySelector(".body");
+  const headers = { "Content-Type": "application/json" };
+  if ($("key").value) {
+    headers.Authorization = "Bearer " + $("key").value;
+  }
+  let first = 0;
+  try {
+    const response = await fetch(path, { method: "POST", headers, body: JSON.stringify(body), signal: controller.signal });
+    if (!response.ok) {
+      throw new Error((await response.json()).error.message);
+    }
+    for await (const event of events(response)) {
+      if (event.error) {
+        throw new Error(event.error.message);
+      }
+      const choice = event.choices[0];
+      const text = choice?.delta?.content ?? choice?.text ?? "";
+      message.finish = choice?.finish_reason ?? message.finish;
+      message.usage = event.usage ?? message.usage;
+      if (text !== "") {
+        first ||= performance.now();
+        message.content += text;
+        const list = $("messages");
+        const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 80;
+        fillBody(shown, message);
+        if (atEnd) {
+          list.scrollTop = list.scrollHeight;
+        }
+      }
+      message.seconds = first ? (performance.now() - first) / 1000 : 0;
+    }
+  } catch (error) {
+    if (error.name !== "AbortError") {
+      notice(error.message);
+    }
+  }
+  if (message.content === "") {
+    here.messages = here.messages.filter((one) => one !== message);
+  }
+  if (running === mine) {
+    running = null;
+    setRunning(false);
+    $("statistics").textContent = facts(message);
+  }
+  show();
+}
+
+// --- start
+
+function showMode() {
+  const model = models.find((one) => one.id === $("model").value);
+  $("mode").value = model && !model.capabilities.includes("chat") ? "completion" : "chat";
+}
+
+async function loadModels() {
+  const headers = $("key").value ? { Authorization: "Bearer " + $("key").value } : {};
+  try {
+    const response = await fetch("/v1/models", { headers });
+    const body = await response.json();
+    if (!response.ok) {
+      throw new Error(body.error.message);
+    }
+    models = body.data;
+    $("model").replaceChildren(...models.map((model) => element("option", { value: model.id, textContent: model.id })));
+    notice(models.length === 0 ? t("notReady") : "");
+    showMode();
+  } catch (error) {
+    notice(error.message);
+  }
+}
+
+for (const name of [...NUMBERS, "system"]) {
+  $(name).addEventListener("change", () => {
+    const bad = NUMBERS.includes(name) && ($(name).value === "" || !$(name).checkValidity());
+    state.settings[name] = bad ? DEFAULTS[name] : $(name).value;
+    $(name).value = state.settings[name];
+    save();
+  });
+}
+$("composer").addEventListener("submit", send);
+$("input").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+    send(event);
+  }
+});
+$("stop").addEventListener("click", stop);
+$("clear").addEventListener("click", clearContext);
+$("new").addEventListener("click", newConversation);
+$("model").addEventListener("change", showMode);
+$("key").addEventListener("change", loadModels);
+$("menu").addEventListener("click", () => $("conversations-panel").classList.toggle("open"));
+$("settings-toggle").addEventListener("click", () => $("settings").classList.toggle("open"));
+$("language").addEventListener("click", () => { state.language = state.language === "zh" ? "en" : "zh"; show(); });
+show();
+loadModels();
