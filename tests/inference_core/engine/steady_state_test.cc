@@ -66,6 +66,9 @@ int pthread_mutex_lock(pthread_mutex_t* mutex) {
 namespace yangtuo {
 namespace {
 
+// Whether every request is with the engine; no step is answered before.
+std::atomic<bool> all_submitted = false;
+
 // Answers at once with an id that depends on nothing. Takes memory once a step, for its samples.
 // Counting begins with one step and ends with another.
 class InstantStage final : public Stage {
@@ -83,6 +86,9 @@ class InstantStage final : public Stage {
   [[nodiscard]] const StageInfo& info() const override { return info_; }
 
   absl::Status Submit(Step step) override {
+    while (!all_submitted.load()) {
+      std::this_thread::yield();  // what a busy machine submits late would be counted
+    }
     if (steps_ == first_step_) {
       counting = true;
     } else if (steps_ == last_step_) {
@@ -145,6 +151,7 @@ constexpr std::int64_t kLast = 900;
 Counts CountDecodeSteps(PrefixCache cache) {
   allocations = 0;
   locks = 0;
+  all_submitted = false;
   const SteadyClock clock;
   auto engine = Engine::Create({.prefix_cache = cache},
                                std::make_unique<InstantStage>(kFirst, kLast), clock, {});
@@ -156,6 +163,7 @@ Counts CountDecodeSteps(PrefixCache cache) {
     request.max_new_tokens = 1000;
     EXPECT_TRUE((*engine)->Submit(std::move(request), &sinks[static_cast<std::size_t>(i)]).ok());
   }
+  all_submitted = true;
   for (const CountingSink& sink : sinks) {
     sink.Wait();
     EXPECT_EQ(sink.tokens(), 1000);
