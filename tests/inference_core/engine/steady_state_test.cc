@@ -28,7 +28,7 @@ std::atomic<bool> counting = false;
 std::atomic<std::int64_t> allocations = 0;
 std::atomic<std::int64_t> locks = 0;
 
-void Count(std::atomic<std::int64_t>& events) {
+[[maybe_unused]] void Count(std::atomic<std::int64_t>& events) {
   if (counting.load(std::memory_order_relaxed)) {
     events.fetch_add(1, std::memory_order_relaxed);
   }
