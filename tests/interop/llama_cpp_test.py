@@ -22,6 +22,7 @@ MARGINS = {"f16": 0.03, "q8_0": 0.25}
 
 sys.path.insert(0, str(SOURCE / "tests" / "inference_core" / "quant"))
 sys.path.insert(0, str(SOURCE / "tests" / "inference_core" / "model"))
+sys.path.insert(0, str(SOURCE / "tests" / "cluster"))
 SKIPPED = 77
 
 
@@ -114,6 +115,40 @@ class LlamaCppTest(unittest.TestCase):
 
     def test_q8_0_continues_stories_as_recorded(self):
         self.check_continuations(DATA / "weights" / "stories260K" / "hf-f16", "logits-stories260K.jsonl", "q8_0")
+
+    def check_live_cluster(self, model, golden, kind, weight_type):
+        """llama.cpp and a gateway, tokenizer and worker of ours on one GGUF file: ids of texts, and greedy
+        continuations until the first choice that a rounding decides."""
+        from cluster import Cluster, ask, generation_pb2
+        file = self.quantize(model, kind)
+        rows = golden_rows(golden)
+        texts = [row["text"] for row in golden_rows("encode-llama.jsonl")[::4] if "text" in row and "\0" not in row["text"]]
+        theirs = ask_llama_cpp(model=file, prompts=[row["ids"] for row in rows], texts=texts, **{"continue": 40})
+        with Cluster(model=file, name="model", worker=["--weight-type", weight_type]) as cluster, cluster.stub() as stub:
+            for text, ids in zip(texts, theirs["tokens"]):
+                request = generation_pb2.TokenizeRequest(text=text, add_bos=False)
+                self.assertEqual(list(stub.Tokenize(request, timeout=20).token_ids), ids, text[:60])
+            compared = 0
+            for row, greedy in zip(rows, theirs["greedy"]):
+                answer = ask(stub, row["ids"], max_new_tokens=len(greedy), ignore_eos=True, logprobs=2)
+                margins = [entry.top[0].logprob - entry.top[1].logprob for entry in answer.logprobs[0]]
+                other = next((i for i, (ours, other) in enumerate(zip(answer.tokens, greedy)) if ours != other), len(greedy))
+                if other < len(greedy):
+                    self.assertLess(margins[other], MARGINS[kind], f"choice {other} after {row['ids']}")
+                compared += other
+        self.assertGreater(compared, 5 * len(rows))
+
+    def test_live_worker_continues_f16_poems_as_llama_cpp(self):
+        self.check_live_cluster(DATA / "weights" / "poem-llama", "logits-poem-llama.jsonl", "f16", "f32")
+
+    def test_live_worker_continues_q8_0_poems_as_llama_cpp(self):
+        self.check_live_cluster(DATA / "weights" / "poem-llama", "logits-poem-llama.jsonl", "q8_0", "auto")
+
+    def test_live_worker_continues_f16_stories_as_llama_cpp(self):
+        self.check_live_cluster(DATA / "weights" / "stories260K" / "hf-f16", "logits-stories260K.jsonl", "f16", "f32")
+
+    def test_live_worker_continues_q8_0_stories_as_llama_cpp(self):
+        self.check_live_cluster(DATA / "weights" / "stories260K" / "hf-f16", "logits-stories260K.jsonl", "q8_0", "auto")
 
     def test_every_type_loads_and_writes_poems(self):
         """The first ids of most poems are those of f32; after a close choice the rest may differ."""
