@@ -32,66 +32,71 @@ float QuantizeRow(std::span<const float> x, std::span<std::int8_t> y) {
   return largest / 127.0F;
 }
 
-std::int32_t Code(const std::byte* bytes, std::int64_t at) {
-  return std::to_integer<std::int32_t>(bytes[at]);
+// Codes exceed what they stand for by 8, so a group's product with them exceeds the right one by 8
+// times the sum of its inputs.
+std::int32_t RowStart(std::span<const std::int8_t> x, std::int32_t* bias,
+                      std::int64_t bias_stride) {
+  if (bias == nullptr) {
+    return 0;
+  }
+  for (std::size_t first = 0; first < x.size(); first += std::size_t{kGroup}) {
+    std::int32_t sum = 0;
+    for (const std::int8_t value : x.subspan(first, std::size_t{kGroup})) {
+      sum += value;
+    }
+    *bias = -8 * sum;
+    bias += bias_stride;
+  }
+  return 0;
 }
 
-// Of row `row`: input `4 * step + i` of group `group`.
+// Input `k` of group `group` of row `row`.
 std::int32_t Input(const TileProduct& t, std::int64_t row, std::int64_t group, std::int64_t k) {
-  return t.x.x[row * t.x.x_stride + group * kGroup + k];
+  const std::int64_t step = group * (kGroup / kStep) + k / kStep;
+  return t.x[(step * t.rows + row) * kStep + k % kStep];
+}
+
+// Where the byte of input `k` and column `c` lies in a group, expanded or int8.
+std::int64_t PlaceOf(std::int64_t k, std::int64_t c) {
+  return k / kStep * (kStep * kTileColumns) + c * kStep + k % kStep;
 }
 
 void SumInt8(const TileProduct& t) {
-  for (std::int64_t row = 0; row < t.x.rows; ++row) {
+  for (std::int64_t row = 0; row < t.rows; ++row) {
     for (std::int64_t group = 0; group < t.groups; ++group) {
       const std::byte* const weight = t.weight + group * kInt8GroupBytes;
       for (std::int64_t c = 0; c < kTileColumns; ++c) {
         std::int32_t sum = 0;
         for (std::int64_t k = 0; k < kGroup; ++k) {
-          const std::int64_t at = k / 4 * (4 * kTileColumns) + c * 4 + k % 4;
-          sum += Input(t, row, group, k) * static_cast<std::int8_t>(weight[at]);
+          sum += Input(t, row, group, k) * static_cast<std::int8_t>(weight[PlaceOf(k, c)]);
         }
-        t.sums[row * kTileColumns + c] += sum;
+        t.sums[row * t.sums_stride + c] += sum;
       }
     }
   }
 }
 
-// Where the code of input `k` and column `c` lies in a group.
-struct CodePlace {
-  std::int64_t byte;
-  int shift;
-};
-CodePlace PlaceOf(std::int64_t k, std::int64_t c) {
-  const std::int64_t step = k / 4;
-  return {c / 8 * 128 + step % 4 * 32 + c % 8 * 4 + k % 4, step < 4 ? 0 : 4};
-}
-
-void ExpandCodes(const std::byte* codes, std::int64_t groups, std::byte* expanded) {
-  for (std::int64_t group = 0; group < groups; ++group) {
-    for (std::int64_t k = 0; k < kGroup; ++k) {
-      for (std::int64_t c = 0; c < kTileColumns; ++c) {
-        const CodePlace place = PlaceOf(k, c);
-        const std::int32_t code = Code(codes, place.byte) >> place.shift & 15;
-        expanded[k / 4 * (4 * kTileColumns) + c * 4 + k % 4] = static_cast<std::byte>(code);
-      }
+void ExpandCodes(const Expansion& e) {
+  for (std::int64_t group = 0; group < e.groups; ++group) {
+    const std::byte* const codes = e.codes + group * kInt4GroupBytes;
+    std::byte* const expanded = e.expanded + group * kInt8GroupBytes;
+    for (std::int64_t at = 0; at < kInt4GroupBytes; ++at) {
+      expanded[at] = codes[at] & std::byte{15};
+      expanded[kInt4GroupBytes + at] = codes[at] >> 4;
     }
-    codes += kInt4GroupBytes;
-    expanded += kInt8GroupBytes;
   }
 }
 
 void SumInt4Expanded(const TileProduct& t) {
-  for (std::int64_t row = 0; row < t.x.rows; ++row) {
+  for (std::int64_t row = 0; row < t.rows; ++row) {
     for (std::int64_t group = 0; group < t.groups; ++group) {
-      const std::byte* const weight = t.weight + group * kInt8GroupBytes;
+      const std::byte* const codes = t.weight + group * kInt8GroupBytes;
       for (std::int64_t c = 0; c < kTileColumns; ++c) {
-        std::int32_t sum = 0;
+        std::int32_t sum = t.bias[group * t.rows + row];
         for (std::int64_t k = 0; k < kGroup; ++k) {
-          const std::int64_t at = k / 4 * (4 * kTileColumns) + c * 4 + k % 4;
-          sum += Input(t, row, group, k) * (Code(weight, at) - 8);
+          sum += Input(t, row, group, k) * std::to_integer<std::int32_t>(codes[PlaceOf(k, c)]);
         }
-        t.sums[row * kTileColumns + c] += sum * t.multipliers[group * kTileColumns + c];
+        t.sums[row * t.sums_stride + c] += sum * t.multipliers[group * kTileColumns + c];
       }
     }
   }
@@ -103,9 +108,10 @@ void SumInt4(const TileProduct& t) {
   one.groups = 1;
   one.weight = expanded;
   for (std::int64_t group = 0; group < t.groups; ++group) {
-    ExpandCodes(t.weight + group * kInt4GroupBytes, 1, expanded);
+    ExpandCodes({.codes = t.weight + group * kInt4GroupBytes, .groups = 1, .expanded = expanded});
     SumInt4Expanded(one);
-    one.x.x += kGroup;
+    one.x += kGroup * t.rows;
+    one.bias += t.rows;
     one.multipliers += kTileColumns;
   }
 }
@@ -118,36 +124,38 @@ void Scale(const TileResult& t) {
 
 }  // namespace
 
-std::int32_t GroupBias(std::span<const std::int8_t, kGroup> x) {
-  std::int32_t even = 0;
-  std::int32_t odd = 0;
-  for (std::size_t k = 0; k < x.size(); k += 4) {
-    even += x[k] + x[k + 1];
-    odd += x[k + 2] + x[k + 3];
-  }
-  const auto low = static_cast<std::uint32_t>(-8 * even) & 0xFFFFU;
-  const auto high = static_cast<std::uint32_t>(-8 * odd) << 16U;
-  return static_cast<std::int32_t>(high | low);
-}
-
 const IntegerKernels& PortableIntegerKernels() {
   static constexpr IntegerKernels kKernels = {.name = "portable",
                                               .quantize_row = QuantizeRow,
+                                              .row_start = RowStart,
                                               .int8 = SumInt8,
+                                              .int8_block = {.rows = 4, .tiles = 1},
                                               .int4 = SumInt4,
+                                              .int4_block = {.rows = 4, .tiles = 1},
+                                              .int4_rows = 4,
                                               .expand = ExpandCodes,
                                               .int4_expanded = SumInt4Expanded,
+                                              .expanded_has_bias = true,
                                               .scale = Scale};
   return kKernels;
 }
 
 const IntegerKernels* KernelsOf(IntegerPath path) {
-  const bool avx2 = GetCpuFeatures().avx2;
-  if (path == IntegerPath::kAvx2 && !avx2) {
-    return nullptr;
+  const CpuFeatures& cpu = GetCpuFeatures();
+  const bool vnni = cpu.avx512 && cpu.avx512_vnni;
+  switch (path) {
+    case IntegerPath::kFastest:
+      return vnni       ? &Avx512VnniIntegerKernels()
+             : cpu.avx2 ? &Avx2IntegerKernels()
+                        : &PortableIntegerKernels();
+    case IntegerPath::kPortable:
+      return &PortableIntegerKernels();
+    case IntegerPath::kAvx2:
+      return cpu.avx2 ? &Avx2IntegerKernels() : nullptr;
+    case IntegerPath::kAvx512Vnni:
+      return vnni ? &Avx512VnniIntegerKernels() : nullptr;
   }
-  return path == IntegerPath::kPortable || !avx2 ? &PortableIntegerKernels()
-                                                 : &Avx2IntegerKernels();
+  return nullptr;
 }
 
 }  // namespace yangtuo::kernels

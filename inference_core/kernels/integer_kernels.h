@@ -13,8 +13,8 @@ namespace yangtuo::kernels {
 // Inputs are counted in groups, outputs in tiles; the last of each is padded with zeros.
 constexpr std::int64_t kGroup = 32;
 constexpr std::int64_t kTileColumns = 16;
-// Rows that a kernel takes at once: their sums of a tile fill the registers of AVX2.
-constexpr std::int64_t kMostRows = 4;
+// Four inputs of a group, multiplied at once: eight steps a group.
+constexpr std::int64_t kStep = 4;
 // The longest sum of |x| <= 127 times |w| <= 127 that an int32 holds, in whole groups.
 constexpr std::int64_t kMostInputs = 2147483647 / (127 * 127) / kGroup * kGroup;
 
@@ -23,50 +23,48 @@ constexpr std::int64_t kMostInputs = 2147483647 / (127 * 127) / kGroup * kGroup;
 // int8: per group eight steps of 64 bytes; step s holds inputs 4s .. 4s+3 of column 0, then of
 // column 1 ... 15.
 //
-// int4 codes (q + 8, 0 .. 15): per group 256 bytes, 128 for columns 0 .. 7, then 128 for columns
-// 8 .. 15, each four vectors of 32 bytes; a byte of vector v has the code of step v in its low half
-// and that of step v + 4 in its high half, bytes in int8's order (four inputs of one column side by
-// side). After the codes of all groups, 16 int8 multipliers a group.
+// int4 codes (q + 8, 0 .. 15): per group four vectors of 64 bytes; a byte of vector v has the code
+// of step v in its low half and that of step v + 4 in its high half, bytes in int8's order. After
+// the codes of all groups, 16 int8 multipliers a group.
 constexpr std::int64_t kInt8GroupBytes = kGroup * kTileColumns;
 constexpr std::int64_t kInt4GroupBytes = kGroup * kTileColumns / 2;
 
-// Rows of quantized activations.
-struct IntegerRows {
-  const std::int8_t* x = nullptr;      // [rows, x_stride], -127 .. 127
-  const std::int32_t* bias = nullptr;  // [rows, bias_stride]: for int4, see GroupBias
-  std::int64_t x_stride = 0;
-  std::int64_t bias_stride = 0;
-  std::int64_t rows = 0;  // at most kMostRows
-
-  [[nodiscard]] const std::int8_t* Row(std::size_t row) const {
-    return x + static_cast<std::int64_t>(row) * x_stride;
-  }
-  [[nodiscard]] const std::int32_t* BiasOf(std::size_t row) const {
-    return bias + static_cast<std::int64_t>(row) * bias_stride;
-  }
-};
-
-// sums [rows, kTileColumns] += x . weight over `groups` groups; the pointers begin at the first.
+// sums [rows, tiles * kTileColumns] += x . weight over `groups` groups; all pointers begin at the
+// first of them.
 struct TileProduct {
-  IntegerRows x;
+  std::int64_t rows = 0;
+  std::int64_t groups = 0;
+  // [steps, rows, kStep], -127 .. 127: what the rows have of a step lies side by side.
+  const std::int8_t* x = nullptr;
+  const std::int32_t* bias = nullptr;  // [groups, rows], int4 only: what RowStart gave
   const std::byte* weight = nullptr;
   const std::int8_t* multipliers = nullptr;  // [groups, kTileColumns], int4 only
-  std::int64_t groups = 0;
+  std::int64_t tiles = 1;
+  std::int64_t tile_stride = 0;  // bytes from a tile's weights to those of the next
+  std::int64_t prefetch = 0;     // how many bytes ahead of use weights are asked for
   std::int32_t* sums = nullptr;
+  std::int64_t sums_stride = 0;
 };
-
-// Codes 0 .. 15 stand for q + 8, so a group's product with codes exceeds that with q by 8 times the
-// sum of x. Two such corrections, of the inputs 4s, 4s+1 and of 4s+2, 4s+3, are kept as 16-bit
-// halves of one number: the kernels start from them.
-[[nodiscard]] std::int32_t GroupBias(std::span<const std::int8_t, kGroup> x);
 
 // y = x / scale rounded to nearest even, with scale = max |x| / 127; returns the scale. A row with
 // a value that is not a finite number has a scale that is none, so that its products are none.
 using QuantizeRowKernel = float (*)(std::span<const float> x, std::span<std::int8_t> y);
+// Returns what the sums of a row of whole groups begin with, and writes what its int4 kernels begin
+// each group with, `bias_stride` apart, unless `bias` is null. Kernels that see weights with an
+// offset, as codes 0 .. 15 or as unsigned bytes, thus take it away again.
+using RowStartKernel = std::int32_t (*)(std::span<const std::int8_t> x, std::int32_t* bias,
+                                        std::int64_t bias_stride);
 using TileKernel = void (*)(const TileProduct&);
-// The codes of `groups` groups as one byte each, in int8's layout, for many rows to share.
-using ExpandKernel = void (*)(const std::byte* codes, std::int64_t groups, std::byte* expanded);
-// y[c] = float(sums[c]) * weight_scale[c] * x_scale, for `columns` columns of a tile.
+// One byte a code or a multiple, in int8's layout, for many rows to share.
+struct Expansion {
+  const std::byte* codes = nullptr;
+  const std::int8_t* multipliers = nullptr;
+  std::int64_t groups = 0;
+  std::int64_t prefetch = 0;  // as in TileProduct
+  std::byte* expanded = nullptr;
+};
+using ExpandKernel = void (*)(const Expansion&);
+// y[c] = float(sums[c]) * weight_scale[c] * x_scale, for `columns` columns.
 struct TileResult {
   const std::int32_t* sums = nullptr;
   const float* weight_scales = nullptr;
@@ -76,17 +74,30 @@ struct TileResult {
 };
 using ScaleKernel = void (*)(const TileResult&);
 
+// How much a kernel takes at once: sums of so many rows and tiles fill the registers.
+struct KernelBlock {
+  std::int64_t rows = 1;
+  std::int64_t tiles = 1;
+};
+
 struct IntegerKernels {
   std::string_view name;
   QuantizeRowKernel quantize_row;
+  RowStartKernel row_start;
   TileKernel int8;
-  TileKernel int4;  // from packed codes: one to four rows read them once
+  KernelBlock int8_block;
+  // From packed codes, while that is faster than expanding them: up to int4_rows rows.
+  TileKernel int4;
+  KernelBlock int4_block;
+  std::int64_t int4_rows = 0;
+  // For more rows, from what `expand` makes of the codes.
   ExpandKernel expand;
-  TileKernel int4_expanded;  // from expanded codes
+  TileKernel int4_expanded;  // in blocks as int8
+  bool expanded_has_bias = true;
   ScaleKernel scale;
 };
 
-enum class IntegerPath : std::uint8_t { kFastest, kPortable, kAvx2 };
+enum class IntegerPath : std::uint8_t { kFastest, kPortable, kAvx2, kAvx512Vnni };
 
 // The kernels of a path; kFastest: the best that this CPU runs. Null where it cannot run `path`.
 [[nodiscard]] const IntegerKernels* KernelsOf(IntegerPath path);
@@ -94,5 +105,6 @@ enum class IntegerPath : std::uint8_t { kFastest, kPortable, kAvx2 };
 // The implementations, one file each.
 [[nodiscard]] const IntegerKernels& PortableIntegerKernels();
 [[nodiscard]] const IntegerKernels& Avx2IntegerKernels();
+[[nodiscard]] const IntegerKernels& Avx512VnniIntegerKernels();
 
 }  // namespace yangtuo::kernels

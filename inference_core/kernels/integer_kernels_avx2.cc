@@ -16,8 +16,8 @@ namespace {
 
 // A tile's columns in two registers of eight.
 constexpr std::size_t kHalves = 2;
-// How far ahead weights are asked for: beyond the page that the CPU's own prefetcher stops at.
-constexpr std::int64_t kPrefetchBytes = 2048;
+// Steps of a group.
+constexpr std::int64_t kSteps = kGroup / kStep;
 
 YANGTUO_AVX2_INLINE __m256i Load(const void* src) {
   return _mm256_loadu_si256(static_cast<const __m256i*>(src));
@@ -33,10 +33,10 @@ YANGTUO_AVX2_INLINE __m256i Broadcast4(const std::int8_t* x) {
 
 // sums += what the tile's registers hold.
 template <std::size_t kRows>
-YANGTUO_AVX2_INLINE void AddSums(const __m256i (&acc)[kRows][kHalves], std::int32_t* sums) {
+YANGTUO_AVX2_INLINE void AddSums(const __m256i (&acc)[kRows][kHalves], const TileProduct& t) {
   for (std::size_t r = 0; r < kRows; ++r) {
     for (std::size_t h = 0; h < kHalves; ++h) {
-      std::int32_t* const at = sums + r * std::size_t{kTileColumns} + h * 8;
+      std::int32_t* const at = t.sums + static_cast<std::int64_t>(r) * t.sums_stride + h * 8;
       Store(at, _mm256_add_epi32(Load(at), acc[r][h]));
     }
   }
@@ -53,22 +53,23 @@ YANGTUO_AVX2_INLINE void SumInt8Rows(const TileProduct& t) {
     row[1] = _mm256_setzero_si256();
   }
   const std::byte* weight = t.weight;
-  const std::int64_t steps = t.groups * (kGroup / 4);
-  for (std::int64_t s = 0; s < steps; ++s, weight += 64) {
-    _mm_prefetch(reinterpret_cast<const char*>(weight) + kPrefetchBytes, _MM_HINT_T0);
+  const std::int64_t steps = t.groups * kSteps;
+  const std::int8_t* x = t.x;
+  for (std::int64_t s = 0; s < steps; ++s, weight += 64, x += kRows * kStep) {
+    _mm_prefetch(reinterpret_cast<const char*>(weight) + t.prefetch, _MM_HINT_T0);
     const __m256i w0 = Load(weight);
     const __m256i w1 = Load(weight + 32);
     const __m256i size0 = _mm256_abs_epi8(w0);
     const __m256i size1 = _mm256_abs_epi8(w1);
     for (std::size_t r = 0; r < kRows; ++r) {
-      const __m256i four = Broadcast4(t.x.Row(r) + s * 4);
+      const __m256i four = Broadcast4(x + r * kStep);
       const __m256i pairs0 = _mm256_maddubs_epi16(size0, _mm256_sign_epi8(four, w0));
       const __m256i pairs1 = _mm256_maddubs_epi16(size1, _mm256_sign_epi8(four, w1));
       acc[r][0] = _mm256_add_epi32(acc[r][0], _mm256_madd_epi16(pairs0, ones));
       acc[r][1] = _mm256_add_epi32(acc[r][1], _mm256_madd_epi16(pairs1, ones));
     }
   }
-  AddSums<kRows>(acc, t.sums);
+  AddSums<kRows>(acc, t);
 }
 
 // Multipliers of eight columns as pairs of equal 16-bit numbers, for vpmaddwd.
@@ -89,17 +90,18 @@ YANGTUO_AVX2_INLINE __m256i MultiplierPairs(const std::int8_t* multipliers) {
 template <std::size_t kRows, typename Codes>
 YANGTUO_AVX2_INLINE void AddGroup(const TileProduct& t, std::int64_t group, const Codes& codes,
                                   __m256i (&acc)[kRows][kHalves]) {
+  const std::int32_t* const bias = t.bias + group * std::int64_t{kRows};
+  const std::int8_t* x = t.x + group * kGroup * std::int64_t{kRows};
   __m256i pairs[kRows][kHalves];
   for (std::size_t r = 0; r < kRows; ++r) {
-    const __m256i bias = _mm256_set1_epi32(t.x.BiasOf(r)[group]);
-    pairs[r][0] = bias;
-    pairs[r][1] = bias;
+    pairs[r][0] = _mm256_set1_epi32(bias[r]);
+    pairs[r][1] = pairs[r][0];
   }
-  for (int s = 0; s < kGroup / 4; ++s) {
+  for (int s = 0; s < kSteps; ++s, x += kRows * kStep) {
     const __m256i codes0 = codes(s, 0);
     const __m256i codes1 = codes(s, 1);
     for (std::size_t r = 0; r < kRows; ++r) {
-      const __m256i four = Broadcast4(t.x.Row(r) + group * kGroup + s * 4);
+      const __m256i four = Broadcast4(x + r * kStep);
       pairs[r][0] = _mm256_add_epi16(pairs[r][0], _mm256_maddubs_epi16(codes0, four));
       pairs[r][1] = _mm256_add_epi16(pairs[r][1], _mm256_maddubs_epi16(codes1, four));
     }
@@ -126,7 +128,7 @@ struct PackedCodes {
   const std::byte* weight;
   __m256i low_half;
   YANGTUO_AVX2_INLINE __m256i operator()(int step, int half) const {
-    const __m256i both = Load(weight + half * 128 + step % 4 * 32);
+    const __m256i both = Load(weight + step % 4 * 64 + half * 32);
     return _mm256_and_si256(step < 4 ? both : _mm256_srli_epi16(both, 4), low_half);
   }
 };
@@ -146,7 +148,7 @@ YANGTUO_AVX2_INLINE void SumInt4ExpandedRows(const TileProduct& t) {
   for (std::int64_t group = 0; group < t.groups; ++group) {
     AddGroup<kRows>(t, group, ExpandedCodes{t.weight + group * kInt8GroupBytes}, acc);
   }
-  AddSums<kRows>(acc, t.sums);
+  AddSums<kRows>(acc, t);
 }
 
 template <std::size_t kRows>
@@ -157,15 +159,15 @@ YANGTUO_AVX2_INLINE void SumInt4Rows(const TileProduct& t) {
   for (std::int64_t group = 0; group < t.groups; ++group) {
     const std::byte* const weight = t.weight + group * kInt4GroupBytes;
     for (std::int64_t line = 0; line < kInt4GroupBytes; line += 64) {
-      _mm_prefetch(reinterpret_cast<const char*>(weight) + kPrefetchBytes + line, _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(weight) + t.prefetch + line, _MM_HINT_T0);
     }
     AddGroup<kRows>(t, group, PackedCodes{weight, low_half}, acc);
   }
-  AddSums<kRows>(acc, t.sums);
+  AddSums<kRows>(acc, t);
 }
 
 YANGTUO_AVX2 void SumInt8(const TileProduct& t) {
-  switch (t.x.rows) {
+  switch (t.rows) {
     case 1:
       return SumInt8Rows<1>(t);
     case 2:
@@ -178,7 +180,7 @@ YANGTUO_AVX2 void SumInt8(const TileProduct& t) {
 }
 
 YANGTUO_AVX2 void SumInt4(const TileProduct& t) {
-  switch (t.x.rows) {
+  switch (t.rows) {
     case 1:
       return SumInt4Rows<1>(t);
     case 2:
@@ -191,7 +193,7 @@ YANGTUO_AVX2 void SumInt4(const TileProduct& t) {
 }
 
 YANGTUO_AVX2 void SumInt4Expanded(const TileProduct& t) {
-  switch (t.x.rows) {
+  switch (t.rows) {
     case 1:
       return SumInt4ExpandedRows<1>(t);
     case 2:
@@ -203,16 +205,42 @@ YANGTUO_AVX2 void SumInt4Expanded(const TileProduct& t) {
   }
 }
 
-YANGTUO_AVX2 void ExpandCodes(const std::byte* codes, std::int64_t groups, std::byte* expanded) {
+YANGTUO_AVX2 void ExpandCodes(const Expansion& e) {
   const __m256i low_half = _mm256_set1_epi8(15);
-  for (std::int64_t group = 0; group < groups; ++group) {
-    const PackedCodes packed{codes + group * kInt4GroupBytes, low_half};
-    std::byte* const dst = expanded + group * kInt8GroupBytes;
-    for (int s = 0; s < kGroup / 4; ++s) {
+  for (std::int64_t group = 0; group < e.groups; ++group) {
+    const PackedCodes packed{e.codes + group * kInt4GroupBytes, low_half};
+    std::byte* const dst = e.expanded + group * kInt8GroupBytes;
+    for (int s = 0; s < kSteps; ++s) {
       Store(dst + s * 64, packed(s, 0));
       Store(dst + s * 64 + 32, packed(s, 1));
     }
   }
+}
+
+// Codes 0 .. 15 stand for q + 8, so a group's product with codes exceeds that with q by 8 times the
+// sum of x. Two such corrections, of the inputs 4s, 4s+1 and of 4s+2, 4s+3, are kept as 16-bit
+// halves of one number: the kernels start from them.
+std::int32_t GroupBias(std::span<const std::int8_t> x) {
+  std::int32_t even = 0;
+  std::int32_t odd = 0;
+  for (std::size_t k = 0; k < x.size(); k += 4) {
+    even += x[k] + x[k + 1];
+    odd += x[k + 2] + x[k + 3];
+  }
+  const auto low = static_cast<std::uint32_t>(-8 * even) & 0xFFFFU;
+  const auto high = static_cast<std::uint32_t>(-8 * odd) << 16U;
+  return static_cast<std::int32_t>(high | low);
+}
+
+std::int32_t RowStart(std::span<const std::int8_t> x, std::int32_t* bias,
+                      std::int64_t bias_stride) {
+  if (bias != nullptr) {
+    for (std::size_t first = 0; first < x.size(); first += std::size_t{kGroup}) {
+      *bias = GroupBias(x.subspan(first, std::size_t{kGroup}));
+      bias += bias_stride;
+    }
+  }
+  return 0;
 }
 
 YANGTUO_AVX2_INLINE float LargestOf(__m256 values) {
@@ -282,10 +310,15 @@ YANGTUO_AVX2 void Scale(const TileResult& t) {
 const IntegerKernels& Avx2IntegerKernels() {
   static constexpr IntegerKernels kKernels = {.name = "avx2",
                                               .quantize_row = QuantizeRow,
+                                              .row_start = RowStart,
                                               .int8 = SumInt8,
+                                              .int8_block = {.rows = 4, .tiles = 1},
                                               .int4 = SumInt4,
+                                              .int4_block = {.rows = 4, .tiles = 1},
+                                              .int4_rows = 4,
                                               .expand = ExpandCodes,
                                               .int4_expanded = SumInt4Expanded,
+                                              .expanded_has_bias = true,
                                               .scale = Scale};
   return kKernels;
 }

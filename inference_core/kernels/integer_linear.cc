@@ -17,9 +17,13 @@
 namespace yangtuo::kernels {
 namespace {
 
-// Groups of a tile that many rows share before the next are read: 16 kB of int8, half of a
+// Weights, expanded where they are int4, that many rows share before the next are read: half of a
 // first-level cache.
-constexpr std::int64_t kChunkGroups = 32;
+constexpr std::int64_t kChunkBytes = 16384;
+// How far ahead a few rows ask for weights: beyond the page that the CPU's own prefetcher stops at.
+constexpr std::int64_t kPrefetchBytes = 2048;
+// Up to so many rows weights are one stream through memory.
+constexpr std::int64_t kSingleStreamRows = 4;
 // Multiplications below which waking a team costs more than it saves.
 constexpr std::int64_t kTeamWork = std::int64_t{1} << 20;
 // Values of x below which one thread rounds them faster than two.
@@ -36,7 +40,7 @@ T* Reserve(AlignedBuffer<T>& buffer, std::int64_t size) {
 
 // Where int8 inputs of column `column` lie in a tile: four at a time.
 std::int64_t PlaceOfStep(std::int64_t step, std::int64_t column) {
-  return step * (4 * kTileColumns) + column * 4;
+  return step * (kStep * kTileColumns) + column * kStep;
 }
 
 void PackInt8Row(const Int8Row& row, std::int64_t column, std::byte* tile) {
@@ -58,10 +62,10 @@ void PackInt4Row(const Int4Row& row, std::int64_t column, std::byte* tile) {
   const auto groups = static_cast<std::int64_t>(row.r.size());
   for (std::int64_t group = 0; group < groups; ++group) {
     const std::byte* const codes = row.codes.data() + group * (kGroup / 2);
-    std::byte* const dst = tile + group * kInt4GroupBytes + column / 8 * 128 + column % 8 * 4;
     // A byte has the codes of inputs k and k + 16 in a row as in a tile: steps s and s + 4.
     for (std::int64_t step = 0; step < 4; ++step) {
-      std::memcpy(dst + step * 32, codes + step * 4, 4);
+      std::memcpy(tile + group * kInt4GroupBytes + PlaceOfStep(step, column), codes + step * kStep,
+                  kStep);
     }
     tile[groups * kInt4GroupBytes + group * kTileColumns + column] =
         row.r[static_cast<std::size_t>(group)];
@@ -159,89 +163,173 @@ absl::StatusOr<IntegerLinear> IntegerLinear::Pack(std::span<const StoredMatrix> 
   return linear;
 }
 
-IntegerLinear::Activations IntegerLinear::Quantize(ConstMatrix x, int threads,
-                                                   IntegerWorkspace& workspace) const {
-  const std::int64_t rows = x.dim(0);
-  const std::int64_t groups = layout_.groups();
-  const std::int64_t stride = groups * kGroup;
-  const bool int4 = layout_.type == MatmulType::kInt4;
-  std::int8_t* const quantized = Reserve(workspace.x_, rows * stride);
-  float* const scales = Reserve(workspace.scales_, rows);
-  std::int32_t* const bias = int4 ? Reserve(workspace.bias_, rows * groups) : nullptr;
-  ParallelFor(rows * stride < kTeamValues ? 1 : threads, rows, [&](std::int64_t r) {
-    const std::span<std::int8_t> row(quantized + r * stride, static_cast<std::size_t>(stride));
-    const auto in = static_cast<std::size_t>(layout_.in);
-    std::fill(row.begin() + layout_.in, row.end(), std::int8_t{0});
-    scales[r] = workspace.kernels_->quantize_row(x.Row(r), row.first(in));
-    for (std::int64_t g = 0; int4 && g < groups; ++g) {
-      bias[r * groups + g] =
-          GroupBias(std::span<const std::int8_t, kGroup>(row.data() + g * kGroup, kGroup));
-    }
-  });
-  return {.x = quantized, .scales = scales, .bias = bias, .rows = rows};
+// Rows go through the kernels in blocks of nearly equal size, tiles in runs.
+struct IntegerLinear::Plan {
+  bool from_codes = false;  // int4 by its codes, else by what they expand to
+  bool with_bias = false;
+  TileKernel kernel = nullptr;
+  std::int64_t rows = 0;
+  std::int64_t blocks = 0;
+  std::int64_t tiles_at_once = 1;
+  std::int64_t chunk_groups = 0;
+
+  [[nodiscard]] std::int64_t FirstRow(std::int64_t block) const {
+    return block * (rows / blocks) + std::min(block, rows % blocks);
+  }
+  [[nodiscard]] std::int64_t RowsOf(std::int64_t block) const {
+    return FirstRow(block + 1) - FirstRow(block);
+  }
+  [[nodiscard]] std::int64_t sums_stride() const { return tiles_at_once * kTileColumns; }
+};
+
+IntegerLinear::Plan IntegerLinear::PlanFor(std::int64_t rows,
+                                           const IntegerWorkspace& workspace) const {
+  const IntegerKernels& kernels = *workspace.kernels_;
+  const bool int8 = layout_.type == MatmulType::kInt8;
+  const bool from_codes = !int8 && rows <= kernels.int4_rows;
+  KernelBlock at_once = from_codes ? kernels.int4_block : kernels.int8_block;
+  const std::int64_t blocks = (rows + at_once.rows - 1) / at_once.rows;
+  // One block of rows reads weights once, from memory, and best as one stream.
+  if (rows <= kSingleStreamRows) {
+    at_once.tiles = 1;
+  }
+  return {.from_codes = from_codes,
+          .with_bias = from_codes || (!int8 && kernels.expanded_has_bias),
+          .kernel = int8         ? kernels.int8
+                    : from_codes ? kernels.int4
+                                 : kernels.int4_expanded,
+          .rows = rows,
+          .blocks = blocks,
+          .tiles_at_once = at_once.tiles,
+          .chunk_groups = blocks == 1 && (int8 || from_codes)
+                              ? layout_.groups()
+                              : kChunkBytes / kInt8GroupBytes / at_once.tiles};
 }
 
-void IntegerLinear::RunTile(const Activations& x, std::int64_t tile, Matrix y,
-                            IntegerWorkspace& workspace) const {
+// Rounds the rows of a block and lays them out for the kernels.
+void IntegerLinear::Quantize(const Plan& plan, ConstMatrix x, std::int64_t block,
+                             IntegerWorkspace& workspace) const {
+  const std::int64_t groups = layout_.groups();
+  const auto stride = static_cast<std::size_t>(groups * kGroup);
+  const auto in = static_cast<std::size_t>(layout_.in);
+  const std::int64_t first = plan.FirstRow(block);
+  const std::int64_t rows = plan.RowsOf(block);
+  std::int8_t* const packed = workspace.x_.data() + first * groups * kGroup;
+  // A single row is laid out as it is.
+  std::int8_t* const rounded =
+      rows == 1 ? packed
+                : workspace.rounded_.data() +
+                      omp_get_thread_num() * plan.RowsOf(0) * static_cast<std::int64_t>(stride);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const std::span<std::int8_t> row(rounded + static_cast<std::size_t>(r) * stride, stride);
+    workspace.scales_[static_cast<std::size_t>(first + r)] =
+        workspace.kernels_->quantize_row(x.Row(first + r), row.first(in));
+    std::fill(row.begin() + layout_.in, row.end(), std::int8_t{0});
+    std::int32_t* const bias =
+        plan.with_bias ? workspace.bias_.data() + first * groups + r : nullptr;
+    workspace.starts_[static_cast<std::size_t>(first + r)] =
+        workspace.kernels_->row_start(row, bias, rows);
+  }
+  for (std::size_t step = 0; rows > 1 && step < stride / kStep; ++step) {
+    for (std::int64_t r = 0; r < rows; ++r) {
+      std::memcpy(packed + (static_cast<std::int64_t>(step) * rows + r) * kStep,
+                  rounded + static_cast<std::size_t>(r) * stride + step * kStep, kStep);
+    }
+  }
+}
+
+void IntegerLinear::RunTiles(const Plan& plan, std::int64_t first_tile, Matrix y,
+                             IntegerWorkspace& workspace) const {
   const IntegerKernels& kernels = *workspace.kernels_;
   const std::int64_t thread = omp_get_thread_num();
   const std::int64_t groups = layout_.groups();
-  const bool int8 = layout_.type == MatmulType::kInt8;
-  std::int32_t* const sums = workspace.sums_.data() + thread * x.rows * kTileColumns;
-  std::fill_n(sums, x.rows * kTileColumns, 0);
-  const std::byte* const weight = weight_.data() + tile * layout_.tile_bytes();
+  const std::int64_t tile_bytes = layout_.tile_bytes();
+  const std::int64_t tiles = std::min(plan.tiles_at_once, layout_.tiles() - first_tile);
+  const std::int64_t width = plan.sums_stride();
+  std::int32_t* const sums = workspace.sums_.data() + thread * plan.rows * width;
+  for (std::int64_t row = 0; row < plan.rows; ++row) {
+    std::fill_n(sums + row * width, width,
+                plan.from_codes ? 0 : workspace.starts_[static_cast<std::size_t>(row)]);
+  }
+  const std::byte* const weight = weight_.data() + first_tile * tile_bytes;
   const auto* const multipliers =
       reinterpret_cast<const std::int8_t*>(weight + groups * layout_.group_bytes());
-  // A few rows read the packed weights once, from memory; many share each part of them while it is
-  // in the cache, int4 as bytes.
-  const bool few = x.rows <= kMostRows;
-  const bool expand = !int8 && !few;
-  std::byte* const expanded = workspace.expanded_.data() + thread * kChunkGroups * kInt8GroupBytes;
-  const TileKernel kernel = int8 ? kernels.int8 : expand ? kernels.int4_expanded : kernels.int4;
-  const std::int64_t chunk = few ? groups : kChunkGroups;
-  for (std::int64_t first = 0; first < groups; first += chunk) {
-    const std::int64_t count = std::min(chunk, groups - first);
-    const std::byte* part = weight + first * layout_.group_bytes();
+  const bool expand = layout_.type == MatmulType::kInt4 && !plan.from_codes;
+  for (std::int64_t first = 0; first < groups; first += plan.chunk_groups) {
+    const std::int64_t count = std::min(plan.chunk_groups, groups - first);
+    TileProduct product{
+        .groups = count,
+        .weight = weight + first * layout_.group_bytes(),
+        .multipliers = multipliers + first * kTileColumns,
+        .tiles = tiles,
+        .tile_stride = tile_bytes,
+        // Many rows have the time to fetch a whole chunk.
+        .prefetch = count == groups ? kPrefetchBytes : count * layout_.group_bytes(),
+        .sums_stride = width};
     if (expand) {
-      kernels.expand(part, count, expanded);
-      part = expanded;
+      std::byte* const expanded = workspace.expanded_.data() + thread * kChunkBytes;
+      for (std::int64_t tile = 0; tile < tiles; ++tile) {
+        kernels.expand({.codes = product.weight + tile * tile_bytes,
+                        .multipliers = product.multipliers + tile * tile_bytes,
+                        .groups = count,
+                        .prefetch = product.prefetch,
+                        .expanded = expanded + tile * count * kInt8GroupBytes});
+      }
+      product.weight = expanded;
+      product.tile_stride = count * kInt8GroupBytes;
+      product.prefetch = 0;
     }
-    for (std::int64_t row = 0; row < x.rows; row += kMostRows) {
-      kernel({.x = {.x = x.x + row * groups * kGroup + first * kGroup,
-                    .bias = int8 ? nullptr : x.bias + row * groups + first,
-                    .x_stride = groups * kGroup,
-                    .bias_stride = groups,
-                    .rows = std::min(kMostRows, x.rows - row)},
-              .weight = part,
-              .multipliers = int8 ? nullptr : multipliers + first * kTileColumns,
-              .groups = count,
-              .sums = sums + row * kTileColumns});
+    for (std::int64_t block = 0; block < plan.blocks; ++block) {
+      const std::int64_t row = plan.FirstRow(block);
+      product.rows = plan.RowsOf(block);
+      product.x = workspace.x_.data() + row * groups * kGroup + first * kGroup * product.rows;
+      product.bias =
+          plan.with_bias ? workspace.bias_.data() + row * groups + first * product.rows : nullptr;
+      product.sums = sums + row * width;
+      plan.kernel(product);
     }
   }
-  const std::int64_t column = tile * kTileColumns;
-  for (std::int64_t row = 0; row < x.rows; ++row) {
-    kernels.scale({.sums = sums + row * kTileColumns,
+  const std::int64_t column = first_tile * kTileColumns;
+  for (std::int64_t row = 0; row < plan.rows; ++row) {
+    kernels.scale({.sums = sums + row * width,
                    .weight_scales = scales_.data() + column,
-                   .x_scale = x.scales[row],
+                   .x_scale = workspace.scales_[static_cast<std::size_t>(row)],
                    .y = y.data() + row * layout_.out + column,
-                   .columns = std::min(kTileColumns, layout_.out - column)});
+                   .columns = std::min(tiles * kTileColumns, layout_.out - column)});
   }
 }
 
 absl::Status IntegerLinear::Run(ConstMatrix x, Matrix y, IntegerWorkspace& workspace) const {
   const std::int64_t rows = x.dim(0);
   const int threads = rows * layout_.in * layout_.out < kTeamWork ? 1 : workspace.options_.threads;
+  const Plan plan = PlanFor(rows, workspace);
+  const std::int64_t stride = layout_.groups() * kGroup;
   try {
-    const Activations activations = Quantize(x, threads, workspace);
-    Reserve(workspace.sums_, threads * rows * kTileColumns);
+    Reserve(workspace.rounded_, threads * plan.RowsOf(0) * stride);
+    Reserve(workspace.x_, rows * stride);
+    Reserve(workspace.scales_, rows);
+    Reserve(workspace.starts_, rows);
+    Reserve(workspace.sums_, threads * rows * plan.sums_stride());
     if (layout_.type == MatmulType::kInt4) {
-      Reserve(workspace.expanded_, threads * kChunkGroups * kInt8GroupBytes);
+      Reserve(workspace.bias_, rows * layout_.groups());
+      Reserve(workspace.expanded_, threads * kChunkBytes);
     }
-    ParallelFor(threads, layout_.tiles(),
-                [&](std::int64_t tile) { RunTile(activations, tile, y, workspace); });
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError("no memory for a matrix product");
   }
+  ParallelFor(rows * stride < kTeamValues ? 1 : threads, plan.blocks,
+              [&](std::int64_t block) { Quantize(plan, x, block, workspace); });
+  // A few rows take little time for a tile: several in a row are one stream of weights.
+  const std::int64_t at_once = plan.tiles_at_once;
+  const std::int64_t units = (layout_.tiles() + at_once - 1) / at_once;
+  const std::int64_t run =
+      rows <= kSingleStreamRows ? std::clamp<std::int64_t>(units / (threads * 16), 1, 8) : 1;
+  ParallelFor(threads, (units + run - 1) / run, [&](std::int64_t i) {
+    const std::int64_t last = std::min(units, (i + 1) * run);
+    for (std::int64_t unit = i * run; unit < last; ++unit) {
+      RunTiles(plan, unit * at_once, y, workspace);
+    }
+  });
   return absl::OkStatus();
 }
 

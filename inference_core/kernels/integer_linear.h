@@ -31,11 +31,13 @@ class IntegerWorkspace {
 
   MatmulOptions options_;
   const IntegerKernels* kernels_;
-  AlignedBuffer<std::int8_t> x_;       // [rows, in padded to groups]
-  AlignedBuffer<float> scales_;        // [rows]
-  AlignedBuffer<std::int32_t> bias_;   // [rows, groups], int4 only
-  AlignedBuffer<std::int32_t> sums_;   // [threads, rows, kTileColumns]
-  AlignedBuffer<std::byte> expanded_;  // [threads, kChunkGroups * kInt8GroupBytes], int4 only
+  AlignedBuffer<std::int8_t> rounded_;  // [threads, rows at once, in padded to groups]
+  AlignedBuffer<std::int8_t> x_;        // [blocks of rows][steps, rows, kStep]
+  AlignedBuffer<float> scales_;         // [rows]
+  AlignedBuffer<std::int32_t> starts_;  // [rows]
+  AlignedBuffer<std::int32_t> bias_;    // [blocks of rows][groups, rows], int4 only
+  AlignedBuffer<std::int32_t> sums_;    // [threads, rows, columns at once]
+  AlignedBuffer<std::byte> expanded_;   // [threads, kChunkBytes], int4 only
 };
 
 class IntegerLinear {
@@ -63,21 +65,17 @@ class IntegerLinear {
       return groups() * (group_bytes() + multipliers);
     }
   };
-  // Rows of x as the kernels take them.
-  struct Activations {
-    const std::int8_t* x = nullptr;
-    const float* scales = nullptr;
-    const std::int32_t* bias = nullptr;
-    std::int64_t rows = 0;
-  };
+  struct Plan;  // how one call's rows are cut
 
   IntegerLinear(const Layout& layout, AlignedBuffer<std::byte> weight, AlignedBuffer<float> scales)
       : layout_(layout), weight_(std::move(weight)), scales_(std::move(scales)) {}
 
   absl::Status PackTile(std::span<const StoredMatrix> parts, std::int64_t tile);
-  Activations Quantize(ConstMatrix x, int threads, IntegerWorkspace& workspace) const;
-  void RunTile(const Activations& x, std::int64_t tile, Matrix y,
-               IntegerWorkspace& workspace) const;
+  [[nodiscard]] Plan PlanFor(std::int64_t rows, const IntegerWorkspace& workspace) const;
+  void Quantize(const Plan& plan, ConstMatrix x, std::int64_t block,
+                IntegerWorkspace& workspace) const;
+  void RunTiles(const Plan& plan, std::int64_t first_tile, Matrix y,
+                IntegerWorkspace& workspace) const;
 
   Layout layout_;
   AlignedBuffer<std::byte> weight_;  // [tiles, tile_bytes], see integer_kernels.h

@@ -69,7 +69,7 @@ BENCHMARK(LinearRun)
     ->ArgNames({"type", "rows", "in", "out"})
     ->ArgsProduct({{static_cast<long>(MatmulType::kF32), static_cast<long>(MatmulType::kInt8),
                     static_cast<long>(MatmulType::kInt4)},
-                   {1, 2, 4, 8, 16, 64, 512},
+                   {1, 2, 4, 8, 12, 16, 32, 64, 512},
                    {4096},
                    {22016}})
     ->UseRealTime()

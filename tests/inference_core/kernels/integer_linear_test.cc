@@ -31,8 +31,10 @@ struct Case {
 std::string NameOf(const ::testing::TestParamInfo<Case>& info) {
   const Case& c = info.param;
   return std::string(c.type == MatmulType::kInt8 ? "int8_" : "int4_") +
-         (c.path == IntegerPath::kPortable ? "portable_" : "avx2_") + std::to_string(c.in) + "x" +
-         std::to_string(c.out);
+         (c.path == IntegerPath::kPortable ? "portable_"
+          : c.path == IntegerPath::kAvx2   ? "avx2_"
+                                           : "avx512_vnni_") +
+         std::to_string(c.in) + "x" + std::to_string(c.out);
 }
 void PrintTo(const Case& c, std::ostream* out) {
   *out << NameOf(::testing::TestParamInfo<Case>(c, 0));
@@ -121,7 +123,7 @@ TEST_P(IntegerLinears, EqualTheDefinitionToTheBit) {
   MatmulWorkspace workspace = Workspace(2);
   const auto linear = Linear::Pack({&weight.stored, 1}, workspace);
   ASSERT_TRUE(linear.ok()) << linear.status();
-  for (const std::int64_t rows : {1, 2, 3, 4, 5, 8, 13, 70}) {
+  for (const std::int64_t rows : {1, 2, 3, 4, 5, 8, 9, 13, 16, 17, 70}) {
     const std::vector<float> x = RandomFloats(rows * c.in, static_cast<std::uint32_t>(rows));
     ASSERT_EQ(RunRows(*linear, x, workspace), Reference(x, weight, c)) << rows << " rows";
   }
@@ -185,7 +187,8 @@ TEST_P(IntegerLinears, TellOfValuesThatAreNoNumbersAndKeepZeros) {
 std::vector<Case> Cases() {
   std::vector<Case> cases;
   for (const MatmulType type : {MatmulType::kInt8, MatmulType::kInt4}) {
-    for (const IntegerPath path : {IntegerPath::kPortable, IntegerPath::kAvx2}) {
+    for (const IntegerPath path :
+         {IntegerPath::kPortable, IntegerPath::kAvx2, IntegerPath::kAvx512Vnni}) {
       cases.push_back({type, path, 1, 1});
       cases.push_back({type, path, 60, 33});
       cases.push_back({type, path, 172, 64});
