@@ -108,7 +108,8 @@ absl::StatusOr<IntegerWorkspace> IntegerWorkspace::Create(const MatmulOptions& o
   return IntegerWorkspace(options, *kernels);
 }
 
-absl::Status IntegerLinear::PackTile(std::span<const StoredMatrix> parts, std::int64_t tile) {
+absl::Status IntegerLinear::PackTile(std::span<const StoredMatrix> parts, std::int64_t first,
+                                     std::int64_t tile) {
   const bool int8 = layout_.type == MatmulType::kInt8;
   const DType dtype = int8 ? DType::kInt8 : DType::kInt4;
   std::byte* const packed = weight_.data() + tile * layout_.tile_bytes();
@@ -116,13 +117,13 @@ absl::Status IntegerLinear::PackTile(std::span<const StoredMatrix> parts, std::i
   RowReader reader(parts);
   std::vector<float> wide(static_cast<std::size_t>(layout_.in));
   std::vector<std::byte> buffer(static_cast<std::size_t>(RowBytes(dtype, layout_.in)));
-  const std::int64_t first = tile * kTileColumns;
-  const std::int64_t columns = std::min(kTileColumns, layout_.out - first);
+  YANGTUO_ASSIGN_OR_RETURN(const StackedShape shape, ShapeOf(parts));
+  const std::int64_t columns = std::min(kTileColumns, shape.out - first);
   for (std::int64_t c = 0; c < columns; ++c) {
     YANGTUO_ASSIGN_OR_RETURN(const RowReader::Row stored, reader.Read(first + c));
     YANGTUO_ASSIGN_OR_RETURN(const std::span<const std::byte> row,
                              InType(dtype, stored, wide, buffer));
-    float& scale = scales_[static_cast<std::size_t>(first + c)];
+    float& scale = scales_[static_cast<std::size_t>(tile * kTileColumns + c)];
     if (int8) {
       const Int8Row parts_of = SplitInt8Row(row);
       scale = parts_of.scale;
@@ -136,26 +137,63 @@ absl::Status IntegerLinear::PackTile(std::span<const StoredMatrix> parts, std::i
   return absl::OkStatus();
 }
 
-absl::StatusOr<IntegerLinear> IntegerLinear::Pack(std::span<const StoredMatrix> parts,
-                                                  IntegerWorkspace& workspace) {
-  YANGTUO_ASSIGN_OR_RETURN(const StackedShape shape, ShapeOf(parts));
+absl::StatusOr<IntegerLinear> IntegerLinear::Allocate(const StackedShape& shape, MatmulType type) {
   if (shape.in > kMostInputs) {
     return absl::UnimplementedError(
         absl::StrFormat("a product over %d inputs: sums of int8 products are exact up to %d",
                         shape.in, kMostInputs));
   }
-  const Layout layout{.type = workspace.options_.type, .in = shape.in, .out = shape.out};
-  const std::int64_t tiles = layout.tiles();
-  YANGTUO_ASSIGN_OR_RETURN(
-      AlignedBuffer<std::byte> weight,
-      AlignedBuffer<std::byte>::Create(static_cast<std::size_t>(tiles * layout.tile_bytes())));
+  const Layout layout{.type = type, .in = shape.in, .out = shape.out};
+  YANGTUO_ASSIGN_OR_RETURN(AlignedBuffer<std::byte> weight,
+                           AlignedBuffer<std::byte>::Create(
+                               static_cast<std::size_t>(layout.tiles() * layout.tile_bytes())));
   YANGTUO_ASSIGN_OR_RETURN(
       AlignedBuffer<float> scales,
-      AlignedBuffer<float>::Create(static_cast<std::size_t>(tiles * kTileColumns)));
-  IntegerLinear linear(layout, std::move(weight), std::move(scales));
+      AlignedBuffer<float>::Create(static_cast<std::size_t>(layout.tiles() * kTileColumns)));
+  return IntegerLinear(layout, std::move(weight), std::move(scales));
+}
+
+std::vector<std::span<const std::byte>> IntegerLinear::packed() const {
+  return {weight_.span(), std::as_bytes(scales_.span())};
+}
+
+absl::StatusOr<IntegerLinear> IntegerLinear::Restore(
+    const StackedShape& shape, const std::function<absl::Status(std::span<std::byte>)>& fill,
+    IntegerWorkspace& workspace) {
+  YANGTUO_ASSIGN_OR_RETURN(IntegerLinear linear, Allocate(shape, workspace.options_.type));
+  YANGTUO_RETURN_IF_ERROR(fill(linear.weight_.span()));
+  YANGTUO_RETURN_IF_ERROR(fill(std::as_writable_bytes(linear.scales_.span())));
+  return linear;
+}
+
+absl::StatusOr<bool> IntegerLinear::AgreesWith(std::span<const StoredMatrix> parts,
+                                               std::int64_t sample) const {
+  YANGTUO_ASSIGN_OR_RETURN(const StackedShape shape, ShapeOf(parts));
+  if (shape.in != layout_.in || shape.out != layout_.out) {
+    return false;
+  }
+  // A tile of the same columns, alone; PackTile wants it at its place among all.
+  const std::int64_t tile = sample % layout_.tiles();
+  YANGTUO_ASSIGN_OR_RETURN(
+      IntegerLinear alone,
+      Allocate({.in = layout_.in, .out = std::min(kTileColumns, layout_.out)}, layout_.type));
+  YANGTUO_RETURN_IF_ERROR(alone.PackTile(parts, tile * kTileColumns, 0));
+  const auto columns =
+      static_cast<std::size_t>(std::min(kTileColumns, layout_.out - tile * kTileColumns));
+  return std::memcmp(alone.weight_.data(), weight_.data() + tile * layout_.tile_bytes(),
+                     static_cast<std::size_t>(layout_.tile_bytes())) == 0 &&
+         std::memcmp(alone.scales_.data(), scales_.data() + tile * kTileColumns,
+                     columns * sizeof(float)) == 0;
+}
+
+absl::StatusOr<IntegerLinear> IntegerLinear::Pack(std::span<const StoredMatrix> parts,
+                                                  IntegerWorkspace& workspace) {
+  YANGTUO_ASSIGN_OR_RETURN(const StackedShape shape, ShapeOf(parts));
+  YANGTUO_ASSIGN_OR_RETURN(IntegerLinear linear, Allocate(shape, workspace.options_.type));
+  const std::int64_t tiles = linear.layout_.tiles();
   std::vector<absl::Status> packed(static_cast<std::size_t>(tiles));
   ParallelFor(workspace.options_.threads, tiles, [&](std::int64_t tile) {
-    packed[static_cast<std::size_t>(tile)] = linear.PackTile(parts, tile);
+    packed[static_cast<std::size_t>(tile)] = linear.PackTile(parts, tile * kTileColumns, tile);
   });
   for (const absl::Status& status : packed) {
     YANGTUO_RETURN_IF_ERROR(status);

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -45,6 +46,14 @@ class IntegerLinear {
   static absl::StatusOr<IntegerLinear> Pack(std::span<const StoredMatrix> parts,
                                             IntegerWorkspace& workspace);
 
+  // As Linear's of these names.
+  [[nodiscard]] std::vector<std::span<const std::byte>> packed() const;
+  static absl::StatusOr<IntegerLinear> Restore(
+      const StackedShape& shape, const std::function<absl::Status(std::span<std::byte>)>& fill,
+      IntegerWorkspace& workspace);
+  [[nodiscard]] absl::StatusOr<bool> AgreesWith(std::span<const StoredMatrix> parts,
+                                                std::int64_t sample) const;
+
   [[nodiscard]] absl::Status Run(ConstMatrix x, Matrix y, IntegerWorkspace& workspace) const;
 
   [[nodiscard]] std::int64_t bytes() const;
@@ -70,7 +79,10 @@ class IntegerLinear {
   IntegerLinear(const Layout& layout, AlignedBuffer<std::byte> weight, AlignedBuffer<float> scales)
       : layout_(layout), weight_(std::move(weight)), scales_(std::move(scales)) {}
 
-  absl::Status PackTile(std::span<const StoredMatrix> parts, std::int64_t tile);
+  // Zeros, of this shape.
+  static absl::StatusOr<IntegerLinear> Allocate(const StackedShape& shape, MatmulType type);
+  // Rows of `parts` from `first` on as tile `tile`.
+  absl::Status PackTile(std::span<const StoredMatrix> parts, std::int64_t first, std::int64_t tile);
   [[nodiscard]] Plan PlanFor(std::int64_t rows, const IntegerWorkspace& workspace) const;
   void Quantize(const Plan& plan, ConstMatrix x, std::int64_t block,
                 IntegerWorkspace& workspace) const;

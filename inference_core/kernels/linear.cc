@@ -89,6 +89,33 @@ absl::StatusOr<Linear> Linear::Pack(std::span<const StoredMatrix> parts,
       std::make_unique<State>(State{shape, options.type, options.row_policy, std::move(linear)}));
 }
 
+std::vector<std::span<const std::byte>> Linear::packed() const {
+  const auto* const integer = std::get_if<IntegerLinear>(&state_->of_type);
+  return integer == nullptr ? std::vector<std::span<const std::byte>>() : integer->packed();
+}
+
+absl::StatusOr<Linear> Linear::Restore(
+    const StackedShape& shape, const std::function<absl::Status(std::span<std::byte>)>& fill,
+    MatmulWorkspace& workspace) {
+  const MatmulOptions& options = workspace.options();
+  auto* const integer = std::get_if<IntegerWorkspace>(&workspace.state_->of_type);
+  if (integer == nullptr) {
+    return absl::UnimplementedError("only integer weights are restored from packed parts");
+  }
+  YANGTUO_ASSIGN_OR_RETURN(IntegerLinear linear, IntegerLinear::Restore(shape, fill, *integer));
+  return Linear(
+      std::make_unique<State>(State{shape, options.type, options.row_policy, std::move(linear)}));
+}
+
+absl::StatusOr<bool> Linear::AgreesWith(std::span<const StoredMatrix> parts,
+                                        std::int64_t sample) const {
+  const auto* const integer = std::get_if<IntegerLinear>(&state_->of_type);
+  if (integer == nullptr) {
+    return absl::UnimplementedError("only integer weights are compared with stored ones");
+  }
+  return integer->AgreesWith(parts, sample);
+}
+
 absl::Status Linear::Run(ConstMatrix x, Matrix y, MatmulWorkspace& workspace) const {
   const MatmulOptions& options = workspace.options();
   if (x.dim(1) != in() || y.dim(1) != out() || x.dim(0) != y.dim(0)) {

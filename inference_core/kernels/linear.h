@@ -1,9 +1,12 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -81,6 +84,18 @@ class Linear {
   // the integer type that is computed with keep their numbers; others are quantized to it.
   static absl::StatusOr<Linear> Pack(std::span<const StoredMatrix> parts,
                                      MatmulWorkspace& workspace);
+
+  // What Pack made in an integer type, in parts of bytes: the same for every instruction set. None
+  // for other types, which oneDNN packs for one machine.
+  [[nodiscard]] std::vector<std::span<const std::byte>> packed() const;
+  // A weight of `shape` from such parts: `fill` is called for each, in order. UNIMPLEMENTED for
+  // types that have none.
+  static absl::StatusOr<Linear> Restore(
+      const StackedShape& shape, const std::function<absl::Status(std::span<std::byte>)>& fill,
+      MatmulWorkspace& workspace);
+  // Whether a few rows, which ones follows from `sample`, are what Pack makes of `parts`.
+  [[nodiscard]] absl::StatusOr<bool> AgreesWith(std::span<const StoredMatrix> parts,
+                                                std::int64_t sample) const;
 
   Linear(Linear&&) noexcept;
   Linear& operator=(Linear&&) noexcept;

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <limits>
 #include <new>
+#include <optional>
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -16,6 +18,8 @@
 #include "inference_core/model/llama_weights.h"
 #include "inference_core/model/local_stage.h"
 #include "inference_core/model/numerics.h"
+#include "inference_core/model/packed_place.h"
+#include "inference_core/model/packed_weights.h"
 #include "inference_core/model/pipeline_stage.h"
 
 namespace yangtuo {
@@ -160,15 +164,55 @@ absl::StatusOr<OpenedModel> Open(const StageOptions& options) {
                      .numerics = std::move(numerics)};
 }
 
-absl::StatusOr<std::unique_ptr<LlamaShard>> LoadShard(const OpenedModel& model) {
+absl::StatusOr<LlamaWeights> LoadWeights(const OpenedModel& model,
+                                         kernels::MatmulWorkspace& workspace,
+                                         PackedWeights* packed) {
+  return LoadLlamaWeights(*model.tensors, model.config,
+                          {.first = model.options.first_layer, .last = model.options.last_layer},
+                          workspace, packed);
+}
+
+// Weights as LoadWeights gives them, by way of packed ones where such are kept. `outcome` as in
+// StageInfo::packed_weights.
+absl::StatusOr<LlamaWeights> LoadOrRestore(const OpenedModel& model,
+                                           kernels::MatmulWorkspace& workspace,
+                                           std::string& outcome) {
+  const std::optional<PackedPlace> place = PackedPlaceOf({.options = model.options,
+                                                          .config = model.config,
+                                                          .tensors = *model.tensors,
+                                                          .digest = model.digest,
+                                                          .type = model.numerics.matmul.type});
+  if (!place.has_value()) {
+    return LoadWeights(model, workspace, nullptr);
+  }
+  absl::StatusOr<PackedWeights> kept = PackedWeights::Open(place->file, place->key);
+  if (kept.ok()) {
+    absl::StatusOr<LlamaWeights> weights = LoadWeights(model, workspace, &*kept);
+    if (weights.ok()) {
+      outcome = absl::StrFormat("read %d bytes of %s", kept->bytes(), place->file.string());
+      return weights;
+    }
+    if (!absl::IsDataLoss(weights.status())) {
+      return weights;
+    }
+  }
+  // There is none, or not this model's: it is written anew.
+  absl::StatusOr<PackedWeights> made = PackedWeights::Create(place->file, place->key);
+  YANGTUO_ASSIGN_OR_RETURN(LlamaWeights weights,
+                           LoadWeights(model, workspace, made.ok() ? &*made : nullptr));
+  const absl::Status written = made.ok() ? made->Commit() : made.status();
+  outcome = written.ok()
+                ? absl::StrFormat("written: %d bytes to %s", made->bytes(), place->file.string())
+                : absl::StrFormat("not written: %s", std::string(written.message()));
+  return weights;
+}
+
+absl::StatusOr<std::unique_ptr<LlamaShard>> LoadShard(const OpenedModel& model,
+                                                      std::string& packed_weights) {
   YANGTUO_ASSIGN_OR_RETURN(kernels::MatmulWorkspace workspace,
                            kernels::MatmulWorkspace::Create(model.numerics.matmul));
   YANGTUO_ASSIGN_OR_RETURN(KvStorage kv, MakeKvStorage(model.options, model.config));
-  YANGTUO_ASSIGN_OR_RETURN(
-      LlamaWeights weights,
-      LoadLlamaWeights(*model.tensors, model.config,
-                       {.first = model.options.first_layer, .last = model.options.last_layer},
-                       workspace));
+  YANGTUO_ASSIGN_OR_RETURN(LlamaWeights weights, LoadOrRestore(model, workspace, packed_weights));
   const LlamaShard::Options shard_options{.config = model.config,
                                           .context_tokens = model.options.context_tokens,
                                           .max_step_tokens = model.options.max_step_tokens,
@@ -196,7 +240,8 @@ absl::StatusOr<std::unique_ptr<Stage>> LoadOpened(const OpenedModel& model,
                                                   std::unique_ptr<Stage> next) {
   StageInfo info = InfoOf(model);
   YANGTUO_RETURN_IF_ERROR(CheckChain(info, model.options.last_layer, next.get()));
-  YANGTUO_ASSIGN_OR_RETURN(std::unique_ptr<LlamaShard> shard, LoadShard(model));
+  YANGTUO_ASSIGN_OR_RETURN(std::unique_ptr<LlamaShard> shard,
+                           LoadShard(model, info.packed_weights));
   info.kv_blocks = shard->kv().shape().blocks;
   if (next == nullptr) {
     return std::make_unique<LocalStage>(std::move(info), std::move(shard));

@@ -30,6 +30,11 @@ struct StageOptions {
   std::int32_t max_step_tokens = 512;
   std::int32_t threads = 0;  // compute threads; 0: one per usable core
   kernels::IntegerPath integer_path = kernels::IntegerPath::kFastest;
+  // Folder where weights that are searched for as they are loaded (int4 of other types) are kept as
+  // packed, to be read back at the next start; empty: nowhere.
+  std::filesystem::path packed_weights;
+  // Weights of fewer bytes are packed sooner than it pays to keep them.
+  std::int64_t packed_weights_least_bytes = std::int64_t{128} << 20;
 };
 
 // What a model is before it is loaded; shards compare it when they shake hands.

@@ -29,8 +29,9 @@ struct MatrixName {
 // Finds tensors and checks their shapes against the configuration's.
 class WeightReader {
  public:
-  WeightReader(const TensorSource& source, const LlamaConfig& config, MatmulWorkspace& workspace)
-      : source_(source), config_(config), workspace_(workspace) {}
+  WeightReader(const TensorSource& source, const LlamaConfig& config, MatmulWorkspace& workspace,
+               PackedWeights* packed)
+      : source_(source), config_(config), workspace_(workspace), packed_(packed) {}
 
   absl::StatusOr<std::vector<float>> Norm(const std::string& name) const {
     YANGTUO_ASSIGN_OR_RETURN(const std::size_t index, Find(name, {config_.hidden}));
@@ -62,7 +63,8 @@ class WeightReader {
       parts.push_back(Stored(index));
       indices.push_back(index);
     }
-    auto linear = Linear::Pack(parts, workspace_);
+    auto linear =
+        packed_ == nullptr ? Linear::Pack(parts, workspace_) : packed_->Product(parts, workspace_);
     for (const std::size_t index : indices) {
       source_.Forget(index);
     }
@@ -102,6 +104,7 @@ class WeightReader {
   const TensorSource& source_;
   const LlamaConfig& config_;
   MatmulWorkspace& workspace_;
+  PackedWeights* packed_;  // or null
 };
 
 absl::StatusOr<LayerWeights> LoadLayer(const WeightReader& reader, const LlamaConfig& config,
@@ -136,8 +139,9 @@ absl::StatusOr<LayerWeights> LoadLayer(const WeightReader& reader, const LlamaCo
 }  // namespace
 
 absl::StatusOr<LlamaWeights> LoadLlamaWeights(const TensorSource& source, const LlamaConfig& config,
-                                              LayerRange range, MatmulWorkspace& workspace) {
-  const WeightReader reader(source, config, workspace);
+                                              LayerRange range, MatmulWorkspace& workspace,
+                                              PackedWeights* packed) {
+  const WeightReader reader(source, config, workspace, packed);
   const MatrixName embedding{"model.embed_tokens.weight", config.vocab, config.hidden};
   LlamaWeights weights;
   if (range.first == 0) {

@@ -11,6 +11,7 @@
 #include "inference_core/kernels/linear.h"
 #include "inference_core/kernels/row_policy.h"
 #include "inference_core/model/llama_stage.h"
+#include "inference_core/model/packed_weights.h"
 
 namespace yangtuo {
 
@@ -41,9 +42,11 @@ struct LlamaWeights {
 
 // Reads the tensors of `range` and no others, and lets go of each once it is packed. Errors name
 // file, tensor, expected and found shape.
+//
+// With `packed`, products come from there or are written there; see PackedWeights::Product.
 absl::StatusOr<LlamaWeights> LoadLlamaWeights(const TensorSource& source, const LlamaConfig& config,
-                                              LayerRange range,
-                                              kernels::MatmulWorkspace& workspace);
+                                              LayerRange range, kernels::MatmulWorkspace& workspace,
+                                              PackedWeights* packed = nullptr);
 
 // The products that a whole model of this shape computes.
 [[nodiscard]] std::vector<kernels::MatmulShape> MatmulShapes(const LlamaConfig& config);

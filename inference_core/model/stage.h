@@ -97,7 +97,10 @@ struct StageInfo {
   // Weight type + KV type + instruction-set path + engine numerics version. With the digest it
   // makes the numerics id: same id, same tokens.
   std::string numerics;
-  std::string weight_type;  // "f32" or "bf16"
+  std::string weight_type;  // "f32", "bf16", "int8" or "int4"
+  // What became of this stage's own packed weights, for people: "read ...", "written ...", "not
+  // written: ..."; empty where none are kept.
+  std::string packed_weights = {};
   std::int32_t first_layer = 0;
   std::int32_t num_layers = 0;  // of the whole model
   std::int32_t hidden = 0;

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <string>
 #include <sys/resource.h>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -50,6 +51,18 @@ struct KnownModel {
   std::string tokenizer_digest;  // "" without a tokenizer
 };
 
+std::filesystem::path PackedWeightsFolder(const WorkerOptions& options) {
+  if (options.packed_weights == "off") {
+    return {};
+  }
+  if (options.packed_weights != "beside") {
+    return options.packed_weights;
+  }
+  const std::filesystem::path& model = options.stage.model;
+  std::error_code error;
+  return (std::filesystem::is_directory(model, error) ? model : model.parent_path()) / ".yangtuo";
+}
+
 absl::StatusOr<KnownModel> Identify(const WorkerOptions& options) {
   KnownModel known;
   known.stage = options.stage;
@@ -61,6 +74,7 @@ absl::StatusOr<KnownModel> Identify(const WorkerOptions& options) {
   YANGTUO_ASSIGN_OR_RETURN(known.place, ResolvePlace(options, checkpoint.config.layers));
   known.next = NextAddress(options, known.place);
   YANGTUO_ASSIGN_OR_RETURN(known.tokenizer_digest, CheckTokenizerOf(checkpoint));
+  known.stage.packed_weights = PackedWeightsFolder(options);
   known.stage.first_layer = known.place.layers.first;
   known.stage.last_layer = known.place.layers.last;
   known.stage.max_step_tokens = known.place.leads()
@@ -327,6 +341,9 @@ void Worker::Parts::LogLoaded(const StageInfo& info) const {
        {"kv_blocks", std::int64_t{info.kv_blocks}},
        {"context", std::int64_t{info.context_tokens}},
        {"memory_mb", PeakMemoryMegabytes()}});
+  if (!info.packed_weights.empty()) {
+    Log(LogLevel::kInfo, "packed weights", {{"outcome", info.packed_weights}});
+  }
 }
 
 absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerOptions& options,

@@ -107,6 +107,16 @@ void AddModelFlags(CLI::App& app, WorkerOptions& options) {
       })
       ->capture_default_str()
       ->group(kModel);
+  app.add_option_function<std::string>(
+         "--packed-weights",
+         [&options](const std::string& place) { options.packed_weights = place; },
+         "Where weights that are searched for while a model loads (int4 of other types) are kept, "
+         "so that the next start is a matter of seconds: beside (in .yangtuo beside the model, if "
+         "it can be written), off, or a folder")
+      ->type_name("beside|off|FOLDER")
+      ->default_function([&options] { return options.packed_weights; })
+      ->capture_default_str()
+      ->group(kModel);
   app.add_option("--context", options.stage.context_tokens,
                  "Longest sequence in tokens; 0: the model's")
       ->check(CLI::NonNegativeNumber)

@@ -15,11 +15,12 @@ namespace yangtuo {
 
 struct WorkerOptions {
   ServiceOptions service;
-  StageOptions stage;      // layers and rows of a step are filled in by the worker
-  std::string model_name;  // empty: the folder's name
-  std::string layers;      // "a:b", or
-  std::string shard;       // "i/n"; both empty: the whole model
-  std::string next;        // shard address of the worker with the following layers
+  StageOptions stage;                     // layers and rows of a step are filled in by the worker
+  std::string model_name;                 // empty: the folder's name
+  std::string packed_weights = "beside";  // or "off", or a folder
+  std::string layers;                     // "a:b", or
+  std::string shard;                      // "i/n"; both empty: the whole model
+  std::string next;                       // shard address of the worker with the following layers
   std::string shard_listen = "127.0.0.1:50060";
   EngineOptions engine;
   ShardTiming shard_timing;

@@ -26,6 +26,7 @@ Measures in this process, without services. Nothing else should run on the machi
 struct Arguments {
   EngineBenchOptions options;
   std::string type = "auto";
+  std::string packed_weights;
   bool json = false;
 };
 
@@ -65,6 +66,7 @@ void PrintTable(const EngineSpeed& speed, std::int32_t prompt_tokens) {
 int Run(const Arguments& arguments) {
   EngineBenchOptions options = arguments.options;
   options.stage.weight_type = WeightTypeNamed(arguments.type);
+  options.stage.packed_weights = arguments.packed_weights;
   const absl::StatusOr<EngineSpeed> speed = MeasureEngine(options);
   if (!speed.ok()) {
     std::cerr << "yangtuo bench engine: " << speed.status().message() << "\n";
@@ -90,6 +92,9 @@ void AddBenchEngineCommand(CLI::App& parent, std::function<int()>& run) {
          "model: a folder or a file")
       ->required()
       ->type_name("PATH");
+  app.add_option("--packed-weights", arguments->packed_weights,
+                 "folder that keeps packed weights, as a worker's: the second run loads from there")
+      ->type_name("FOLDER");
   app.add_option("--weight-type", arguments->type, "what products compute with")
       ->check(CLI::IsMember(WeightTypeNames()))
       ->capture_default_str();
