@@ -1,282 +1,337 @@
 #include "inference_core/kernels/paged_attention.h"
 
 #include <algorithm>
-#include <array>
 #include <cassert>
 #include <cmath>
-#include <cstddef>
 #include <limits>
 #include <omp.h>
 
-#include "inference_core/kernels/lanes.h"
+#include "inference_core/base/cpu.h"
 #include "inference_core/kernels/parallel.h"
-#include "inference_core/kernels/simd_path.h"
 
 namespace yangtuo::kernels {
 namespace {
 
-constexpr std::int64_t kTaskRows = 4;
-// Queries that share one reading of keys and values.
-constexpr std::int64_t kMaxQueries = 4;
 // Products of queries and keys below which waking a team costs more than it saves.
 constexpr std::int64_t kTeamWork = std::int64_t{1} << 18;
-constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+// Tasks for each thread, at least, where the batch can be cut so finely.
+constexpr std::int64_t kTasksPerThread = 2;
+constexpr std::int64_t kTileSize = kTileQueries;
+// Of a cache line: room for a top and a total after the sums.
+constexpr std::int64_t kLineFloats = 16;
 
-// Up to kMaxQueries queries on one head of one sequence.
-struct Bundle {
-  const float* head;  // this kv head's part of block 0 of the layer's memory
-  std::int64_t block_floats;
-  const std::int32_t* blocks;
-  std::int64_t head_dim;
-  std::int64_t value_stride;
-  float scale;
-  float* scores;  // [kMaxQueries, score_stride]
-  std::int64_t score_stride;
-  // One each: the query, where its result goes, and the last position it sees.
-  std::array<const float*, kMaxQueries> query;
-  std::array<float*, kMaxQueries> y;
-  std::array<std::int64_t, kMaxQueries> last;
-
-  [[nodiscard]] const float* Keys(std::int64_t block) const {
-    return head + blocks[block] * block_floats;
-  }
-  [[nodiscard]] float* ScoresOf(std::size_t q) const {
-    return scores + static_cast<std::int64_t>(q) * score_stride;
-  }
-  [[nodiscard]] const float* Values(std::int64_t block) const {
-    return Keys(block) + head_dim * kBlockPositions;
-  }
-};
-
-// scores[q][p] = query . key * scale for the positions of one block, minus infinity after `last`.
-template <std::size_t kQueries>
-[[gnu::always_inline]] inline void ScoreBlock(const Bundle& b, std::int64_t block) {
-  const float* key = b.Keys(block);
-  Lanes sums[kQueries][2] = {};
-  for (std::int64_t d = 0; d < b.head_dim; ++d, key += kBlockPositions) {
-    Lanes low;
-    Lanes high;
-    LoadLanes(key, low);
-    LoadLanes(key + kLanes, high);
-    for (std::size_t q = 0; q < kQueries; ++q) {
-      const float x = b.query[q][d];
-      sums[q][0] += low * x;
-      sums[q][1] += high * x;
-    }
-  }
-  for (std::size_t q = 0; q < kQueries; ++q) {
-    float* const scores = b.ScoresOf(q) + block * kBlockPositions;
-    StoreLanes(sums[q][0] * b.scale, scores);
-    StoreLanes(sums[q][1] * b.scale, scores + kLanes);
-    // Beyond `last` the memory holds anything.
-    const std::int64_t valid = b.last[q] + 1 - block * kBlockPositions;
-    for (std::int64_t p = std::max<std::int64_t>(valid, 0); p < kBlockPositions; ++p) {
-      scores[p] = kMinusInfinity;
-    }
-  }
-}
-
-// scores = exp(scores - largest); returns their sum.
-[[gnu::always_inline]] inline float ExponentiateScores(float* scores, std::int64_t count) {
-  Lanes largest = Lanes{} + kMinusInfinity;
-  for (std::int64_t p = 0; p < count; p += kLanes) {
-    Lanes s;
-    LoadLanes(scores + p, s);
-    largest = s > largest ? s : largest;
-  }
-  float top = kMinusInfinity;
-  for (std::int64_t lane = 0; lane < kLanes; ++lane) {
-    top = std::max(top, static_cast<float>(largest[lane]));
-  }
-  Lanes sums = {};
-  for (std::int64_t p = 0; p < count; p += kLanes) {
-    Lanes s;
-    LoadLanes(scores + p, s);
-    s -= top;
-    ExpLanes(s);
-    StoreLanes(s, scores + p);
-    sums += s;
-  }
-  return SumOfLanes(sums);
-}
-
-// Positions [first, last) of block `block`, counted within it.
-struct BlockRange {
-  std::int64_t block;
-  std::int64_t first;
-  std::int64_t last;
-};
-
-// sums[q] += weight[q][p] * value[p] for the positions of `range`, in order.
-template <std::size_t kQueries>
-[[gnu::always_inline]] inline void AddValues(const Bundle& b, const BlockRange& range,
-                                             const std::array<float*, kQueries>& weights,
-                                             const std::array<float*, kQueries>& sums) {
-  const float* const values = b.Values(range.block);
-  for (std::int64_t d = 0; d < b.value_stride; d += kLanes) {
-    Lanes acc[kQueries];
-    for (std::size_t q = 0; q < kQueries; ++q) {
-      LoadLanes(sums[q] + d, acc[q]);
-    }
-    for (std::int64_t p = range.first; p < range.last; ++p) {
-      Lanes value;
-      LoadLanes(values + p * b.value_stride + d, value);
-      for (std::size_t q = 0; q < kQueries; ++q) {
-        acc[q] += value * weights[q][range.block * kBlockPositions + p];
-      }
-    }
-    for (std::size_t q = 0; q < kQueries; ++q) {
-      StoreLanes(acc[q], sums[q] + d);
-    }
-  }
-}
-
-template <std::size_t kQueries>
-[[gnu::always_inline]] inline void AttendTo(const Bundle& b) {
-  std::int64_t shared_end = b.last[0] + 1;  // positions that every query sees
-  std::int64_t end = shared_end;
-  for (std::size_t q = 1; q < kQueries; ++q) {
-    shared_end = std::min(shared_end, b.last[q] + 1);
-    end = std::max(end, b.last[q] + 1);
-  }
-  const std::int64_t blocks = (end + kBlockPositions - 1) / kBlockPositions;
-  for (std::int64_t block = 0; block < blocks; ++block) {
-    ScoreBlock<kQueries>(b, block);
-  }
-  alignas(64) float sums[kQueries][kMaxHeadDim];
-  std::array<float*, kQueries> weight_of;
-  std::array<float*, kQueries> sum_of;
-  float inverse[kQueries];
-  for (std::size_t q = 0; q < kQueries; ++q) {
-    weight_of[q] = b.ScoresOf(q);
-    sum_of[q] = sums[q];
-    std::fill_n(sums[q], b.value_stride, 0.0F);
-    inverse[q] = 1.0F / ExponentiateScores(weight_of[q], blocks * kBlockPositions);
-  }
-  for (std::int64_t block = 0; block < blocks; ++block) {
-    const std::int64_t start = block * kBlockPositions;
-    const std::int64_t shared = std::clamp<std::int64_t>(shared_end - start, 0, kBlockPositions);
-    AddValues<kQueries>(b, {block, 0, shared}, weight_of, sum_of);
-    // Later rows of a prompt see more; what others must not see is not even multiplied by zero.
-    for (std::size_t q = 0; q < kQueries; ++q) {
-      const std::int64_t own =
-          std::clamp<std::int64_t>(b.last[q] + 1 - start, shared, kBlockPositions);
-      if (own > shared) {
-        AddValues<1>(b, {block, shared, own}, {weight_of[q]}, {sum_of[q]});
-      }
-    }
-  }
-  for (std::size_t q = 0; q < kQueries; ++q) {
-    for (std::int64_t d = 0; d < b.head_dim; ++d) {
-      b.y[q][d] = sums[q][d] * inverse[q];
-    }
-  }
-}
-
-[[gnu::always_inline]] inline void AttendToAny(const Bundle& b, std::int64_t queries) {
-  switch (queries) {
-    case 1:
-      return AttendTo<1>(b);
-    case 2:
-      return AttendTo<2>(b);
-    case 3:
-      return AttendTo<3>(b);
-    default:
-      return AttendTo<4>(b);
-  }
-}
-
-using AttendKernel = void (*)(const Bundle&, std::int64_t);
-void AttendBase(const Bundle& b, std::int64_t queries) { AttendToAny(b, queries); }
-[[gnu::target("avx2")]] void AttendAvx2(const Bundle& b, std::int64_t queries) {
-  AttendToAny(b, queries);
-}
-[[gnu::target("avx512f,avx512bw,avx512dq,avx512vl")]] void AttendAvx512(const Bundle& b,
-                                                                        std::int64_t queries) {
-  AttendToAny(b, queries);
-}
-
-std::int64_t ScoreStride(std::int64_t max_positions) {
-  return (max_positions + kBlockPositions - 1) / kBlockPositions * kBlockPositions;
+std::int64_t SpansOf(std::int64_t positions) {
+  return (positions + kSpanPositions - 1) / kSpanPositions;
 }
 
 }  // namespace
 
-void StoreKeysAndValues(const KvLayout& layout, std::span<const SequenceRows> batch,
-                        Rows<const float> keys, Rows<const float> values, float* layer) {
-  for (const SequenceRows& sequence : batch) {
-    for (std::int64_t r = 0; r < sequence.rows; ++r) {
-      const std::int64_t position = sequence.first_position + r;
-      const std::int64_t slot = position % kBlockPositions;
-      const std::int64_t block =
-          sequence.blocks[static_cast<std::size_t>(position / kBlockPositions)];
-      float* part = layer + block * layout.block_floats();
-      const float* key = keys.Row(sequence.first_row + r);
-      const float* value = values.Row(sequence.first_row + r);
-      for (std::int64_t h = 0; h < layout.kv_heads; ++h, part += layout.head_floats()) {
-        for (std::int64_t d = 0; d < layout.head_dim; ++d) {
-          part[d * kBlockPositions + slot] = key[h * layout.head_dim + d];
+const AttentionKernels* AttentionKernelsOf(AttentionPath path) {
+  const CpuFeatures& cpu = GetCpuFeatures();
+  const bool bf16 = cpu.avx512_bf16 && cpu.avx512_vnni;
+  switch (path) {
+    case AttentionPath::kFastest:
+      return bf16         ? &Avx512Bf16AttentionKernels()
+             : cpu.avx512 ? &Avx512AttentionKernels()
+             : cpu.avx2   ? &Avx2AttentionKernels()
+                          : &PortableAttentionKernels();
+    case AttentionPath::kPortable:
+      return &PortableAttentionKernels();
+    case AttentionPath::kAvx2:
+      return cpu.avx2 ? &Avx2AttentionKernels() : nullptr;
+    case AttentionPath::kAvx512:
+      return cpu.avx512 ? &Avx512AttentionKernels() : nullptr;
+    case AttentionPath::kAvx512Bf16:
+      return bf16 ? &Avx512Bf16AttentionKernels() : nullptr;
+  }
+  return nullptr;
+}
+
+struct PagedAttention::Layer {
+  const Shape& shape;
+  const AttentionKernels& kernels;
+  Rows<const float> queries;
+  const std::byte* data;
+  Rows<float> y;
+
+  [[nodiscard]] std::int64_t Group() const { return shape.heads / shape.kv.kv_heads; }
+};
+
+namespace {
+
+// Queries [first, first + count) of a bundle's on one kv head: heads of a group within a row, then
+// the next row.
+class HeadQueries {
+ public:
+  template <typename Layer>
+  HeadQueries(const Layer& layer, const PagedAttention::Bundle& bundle, std::int64_t kv_head,
+              std::int64_t first, std::int64_t count)
+      : shape_(layer.shape),
+        kernels_(layer.kernels),
+        sequence_(*bundle.sequence),
+        first_row_(bundle.first),
+        group_(layer.Group()),
+        kv_head_(kv_head),
+        first_(first),
+        count_(count),
+        layer_(layer.data),
+        queries_(layer.queries),
+        y_(layer.y) {}
+
+  [[nodiscard]] std::int64_t count() const { return count_; }
+  [[nodiscard]] std::int64_t tiles() const { return (count_ + kTileSize - 1) / kTileSize; }
+  [[nodiscard]] std::int64_t TileCount(std::int64_t tile) const {
+    return std::min(kTileSize, count_ - tile * kTileSize);
+  }
+  // Positions that the last query sees, and with it any.
+  [[nodiscard]] std::int64_t visible() const { return VisibleTo(count_ - 1); }
+
+  void Pack(PagedAttention::Memory& memory) const {
+    const float scale = 1.0F / std::sqrt(static_cast<float>(shape_.kv.head_dim));
+    for (std::int64_t q = 0; q < count_; ++q) {
+      kernels_.Of(shape_.kv.type)
+          .pack(queries_.Row(RowOf(q)) + ColumnOf(q), scale, shape_.kv.head_dim,
+                static_cast<std::size_t>(q % kTileSize),
+                memory.packed[static_cast<std::size_t>(q / kTileSize)]);
+    }
+  }
+
+  // One span, all tiles; results[tile] are taken by `take(query, result)` before the next tile's.
+  template <typename Take>
+  void Attend(std::int64_t span, PagedAttention::Memory& memory, const Take& take) const {
+    SpanBlocks blocks;
+    FindBlocks(span, blocks);
+    for (std::int64_t tile = 0; tile < tiles(); ++tile) {
+      AttentionTile task{.layout = &shape_.kv,
+                         .queries = &memory.packed[static_cast<std::size_t>(tile)],
+                         .count = static_cast<std::size_t>(TileCount(tile)),
+                         .visible = {},
+                         .blocks = &blocks,
+                         .scratch = &memory.scratch};
+      for (std::size_t q = 0; q < task.count; ++q) {
+        const std::int64_t query = tile * kTileSize + static_cast<std::int64_t>(q);
+        task.visible[q] =
+            std::clamp<std::int64_t>(VisibleTo(query) - span * kSpanPositions, 0, kSpanPositions);
+      }
+      std::array<Partial, kTileQueries> results;
+      kernels_.Of(shape_.kv.type).attend(task, results.data());
+      for (std::size_t q = 0; q < task.count; ++q) {
+        if (task.visible[q] > 0) {
+          take(tile * kTileSize + static_cast<std::int64_t>(q), results[q]);
         }
-        std::copy_n(value + h * layout.head_dim, layout.head_dim,
-                    part + layout.head_dim * kBlockPositions + slot * layout.value_stride());
       }
     }
   }
+
+  void Write(std::int64_t query, const Partial& state) const {
+    const float inverse = 1.0F / state.total;
+    float* const y = y_.Row(RowOf(query)) + ColumnOf(query);
+    for (std::int64_t d = 0; d < shape_.kv.head_dim; ++d) {
+      y[d] = state.sums[d] * inverse;
+    }
+  }
+
+ private:
+  [[nodiscard]] std::int64_t RowInSequence(std::int64_t query) const {
+    return first_row_ + (first_ + query) / group_;
+  }
+  [[nodiscard]] std::int64_t RowOf(std::int64_t query) const {
+    return sequence_.first_row + RowInSequence(query);
+  }
+  [[nodiscard]] std::int64_t ColumnOf(std::int64_t query) const {
+    return (kv_head_ * group_ + (first_ + query) % group_) * shape_.kv.head_dim;
+  }
+  [[nodiscard]] std::int64_t VisibleTo(std::int64_t query) const {
+    return sequence_.first_position + RowInSequence(query) + 1;
+  }
+
+  // The last block stands for those after it, which nobody sees.
+  void FindBlocks(std::int64_t span, SpanBlocks& found) const {
+    const KvLayout& layout = shape_.kv;
+    const std::int64_t first = span * kSpanBlocks;
+    const std::int64_t last = (visible() - 1) / kBlockPositions;
+    const auto stored = [&](std::int64_t block) {
+      return sequence_.blocks[static_cast<std::size_t>(std::min(block, last))];
+    };
+    for (std::size_t i = 0; i < found.values.size(); ++i) {
+      const std::int64_t block = stored(first + static_cast<std::int64_t>(i));
+      found.keys[i] = layer_ + layout.KeysAt(kv_head_, block);
+      found.values[i] = layer_ + layout.ValuesAt(kv_head_, block);
+      found.scales[i] = reinterpret_cast<const float*>(layer_ + layout.ScalesAt(kv_head_, block));
+    }
+    found.keys.back() = layer_ + layout.KeysAt(kv_head_, stored(first + kSpanBlocks));
+  }
+
+  const PagedAttention::Shape& shape_;
+  const AttentionKernels& kernels_;
+  const SequenceRows& sequence_;
+  std::int64_t first_row_;
+  std::int64_t group_;
+  std::int64_t kv_head_;
+  std::int64_t first_;
+  std::int64_t count_;
+  const std::byte* layer_;
+  Rows<const float> queries_;
+  Rows<float> y_;
+};
+
+// Nothing seen so far.
+void Begin(float* sums, std::int64_t value_stride, Partial& state) {
+  state = {.sums = sums, .top = -std::numeric_limits<float>::infinity(), .total = 0.0F};
+  std::fill_n(sums, value_stride, 0.0F);
 }
+
+}  // namespace
 
 PagedAttention::PagedAttention(const Shape& shape)
     : shape_(shape),
-      scores_(static_cast<std::size_t>(shape.threads * kMaxQueries *
-                                       ScoreStride(shape.max_positions))) {
-  assert(shape.kv.head_dim <= kMaxHeadDim && shape.heads % shape.kv.kv_heads == 0);
+      kernels_(AttentionKernelsOf(shape.path)),
+      memory_(static_cast<std::size_t>(shape.threads)) {
+  assert(kernels_ != nullptr && shape.kv.head_dim <= kMaxHeadDim);
+  assert(shape.heads % shape.kv.kv_heads == 0 && shape.kv.head_dim % shape.kv.contracted() == 0);
+  const std::int64_t spans = SpansOf(shape.max_positions);
+  if (spans > 1 && shape.threads > 1) {
+    partials_ = AlignedBuffer<float>(
+        static_cast<std::size_t>(kTasksPerThread * shape.threads * spans * kTileSize *
+                                 (shape.kv.value_stride() + kLineFloats)));
+  }
+}
+
+void PagedAttention::PlanBundles(std::span<const SequenceRows> batch, std::int64_t rows) {
+  bundles_.clear();
+  for (const SequenceRows& sequence : batch) {
+    for (std::int64_t first = 0; first < sequence.rows; first += rows) {
+      bundles_.push_back(
+          {.sequence = &sequence, .first = first, .rows = std::min(rows, sequence.rows - first)});
+    }
+  }
+}
+
+void PagedAttention::PlanPieces() {
+  pieces_.clear();
+  first_piece_.clear();
+  for (std::size_t b = 0; b < bundles_.size(); ++b) {
+    const Bundle& bundle = bundles_[b];
+    first_piece_.push_back(pieces_.size());
+    const std::int64_t spans =
+        SpansOf(bundle.sequence->first_position + bundle.first + bundle.rows);
+    for (std::int64_t span = 0; span < spans; ++span) {
+      pieces_.push_back({.bundle = b, .span = span});
+    }
+  }
+  first_piece_.push_back(pieces_.size());
 }
 
 void PagedAttention::Plan(std::span<const SequenceRows> batch) {
-  tasks_.clear();
   std::int64_t pairs = 0;  // of a row and a position that it sees, at most
   for (const SequenceRows& sequence : batch) {
     pairs += sequence.rows * (sequence.first_position + sequence.rows);
-    for (std::int64_t first = 0; first < sequence.rows; first += kTaskRows) {
-      tasks_.push_back({&sequence, first, std::min(kTaskRows, sequence.rows - first)});
-    }
   }
   threads_ = pairs * shape_.heads * shape_.kv.head_dim < kTeamWork ? 1 : shape_.threads;
+  const std::int64_t group = shape_.heads / shape_.kv.kv_heads;
+  const std::int64_t wanted = threads_ == 1 ? 1 : kTasksPerThread * threads_;
+  const auto tasks = [this] {
+    return static_cast<std::int64_t>(bundles_.size()) * shape_.kv.kv_heads;
+  };
+  std::int64_t rows = std::max<std::int64_t>(static_cast<std::int64_t>(kMostQueries) / group, 1);
+  PlanBundles(batch, rows);
+  while (tasks() < wanted && rows * group > kTileSize && rows > 1) {
+    rows = (rows + 1) / 2;
+    PlanBundles(batch, rows);
+  }
+  pieces_.clear();
+  if (tasks() < wanted && rows * group <= kTileSize && !partials_.empty()) {
+    PlanPieces();
+  }
 }
 
-void PagedAttention::Run(Rows<const float> queries, const float* layer, Rows<float> y) {
-  const KvLayout& kv = shape_.kv;
-  const std::int64_t group = shape_.heads / kv.kv_heads;
-  const std::int64_t stride = ScoreStride(shape_.max_positions);
-  const AttendKernel attend = PickSimdPath<AttendKernel>(AttendBase, AttendAvx2, AttendAvx512);
-  const std::int64_t tasks = static_cast<std::int64_t>(tasks_.size()) * kv.kv_heads;
-  ParallelFor(threads_, tasks, [&](std::int64_t i) {
-    const Task& task = tasks_[static_cast<std::size_t>(i / kv.kv_heads)];
-    const std::int64_t kv_head = i % kv.kv_heads;
-    Bundle bundle{.head = layer + kv_head * kv.head_floats(),
-                  .block_floats = kv.block_floats(),
-                  .blocks = task.sequence->blocks.data(),
-                  .head_dim = kv.head_dim,
-                  .value_stride = kv.value_stride(),
-                  .scale = 1.0F / std::sqrt(static_cast<float>(kv.head_dim)),
-                  .scores = scores_.data() + omp_get_thread_num() * kMaxQueries * stride,
-                  .score_stride = stride,
-                  .query = {},
-                  .y = {},
-                  .last = {}};
-    // Heads of a group read the same keys, as do the rows of a task.
-    const std::int64_t count = task.rows * group;
-    for (std::int64_t first = 0; first < count; first += kMaxQueries) {
-      const std::int64_t bundled = std::min(kMaxQueries, count - first);
-      for (std::int64_t q = 0; q < bundled; ++q) {
-        const std::int64_t row = task.first + (first + q) / group;
-        const std::int64_t head = kv_head * group + (first + q) % group;
-        const auto at = static_cast<std::size_t>(q);
-        bundle.query[at] = queries.Row(task.sequence->first_row + row) + head * kv.head_dim;
-        bundle.y[at] = y.Row(task.sequence->first_row + row) + head * kv.head_dim;
-        bundle.last[at] = task.sequence->first_position + row;
-      }
-      attend(bundle, bundled);
+PagedAttention::Memory& PagedAttention::OwnMemory() {
+  return memory_[static_cast<std::size_t>(omp_get_thread_num())];
+}
+
+float* PagedAttention::PartialOf(std::size_t piece, std::int64_t kv_head, std::int64_t query) {
+  const std::int64_t at =
+      (static_cast<std::int64_t>(piece) * shape_.kv.kv_heads + kv_head) * kTileSize + query;
+  return partials_.data() + at * (shape_.kv.value_stride() + kLineFloats);
+}
+
+void PagedAttention::RunBundle(const Layer& layer, const Bundle& bundle, std::int64_t kv_head) {
+  Memory& memory = OwnMemory();
+  const std::int64_t stride = shape_.kv.value_stride();
+  const std::int64_t all = bundle.rows * layer.Group();
+  constexpr auto kMost = static_cast<std::int64_t>(kMostQueries);
+  for (std::int64_t first = 0; first < all; first += kMost) {
+    const HeadQueries queries(layer, bundle, kv_head, first, std::min(kMost, all - first));
+    queries.Pack(memory);
+    for (std::int64_t q = 0; q < queries.count(); ++q) {
+      Begin(memory.sums.data() + q * kSumStride, stride,
+            memory.states[static_cast<std::size_t>(q)]);
     }
+    for (std::int64_t span = 0; span < SpansOf(queries.visible()); ++span) {
+      queries.Attend(span, memory, [&](std::int64_t q, const Partial& result) {
+        kernels_->join(result, stride, memory.states[static_cast<std::size_t>(q)]);
+      });
+    }
+    for (std::int64_t q = 0; q < queries.count(); ++q) {
+      queries.Write(q, memory.states[static_cast<std::size_t>(q)]);
+    }
+  }
+}
+
+void PagedAttention::RunPiece(const Layer& layer, std::size_t piece, std::int64_t kv_head) {
+  Memory& memory = OwnMemory();
+  const std::int64_t stride = shape_.kv.value_stride();
+  const Bundle& bundle = bundles_[pieces_[piece].bundle];
+  const HeadQueries queries(layer, bundle, kv_head, 0, bundle.rows * layer.Group());
+  queries.Pack(memory);
+  for (std::int64_t q = 0; q < queries.count(); ++q) {
+    PartialOf(piece, kv_head, q)[stride + 1] = 0.0F;  // sees nothing, unless it is taken below
+  }
+  queries.Attend(pieces_[piece].span, memory, [&](std::int64_t q, const Partial& result) {
+    float* const partial = PartialOf(piece, kv_head, q);
+    std::copy_n(result.sums, stride, partial);
+    partial[stride] = result.top;
+    partial[stride + 1] = result.total;
+  });
+}
+
+void PagedAttention::JoinPieces(const Layer& layer, std::size_t bundle, std::int64_t kv_head) {
+  Memory& memory = OwnMemory();
+  const std::int64_t stride = shape_.kv.value_stride();
+  const HeadQueries queries(layer, bundles_[bundle], kv_head, 0,
+                            bundles_[bundle].rows * layer.Group());
+  for (std::int64_t q = 0; q < queries.count(); ++q) {
+    Partial state;
+    Begin(memory.sums.data(), stride, state);
+    for (std::size_t piece = first_piece_[bundle]; piece < first_piece_[bundle + 1]; ++piece) {
+      float* const partial = PartialOf(piece, kv_head, q);
+      const Partial next{.sums = partial, .top = partial[stride], .total = partial[stride + 1]};
+      if (next.total != 0.0F) {  // NaN is taken too
+        kernels_->join(next, stride, state);
+      }
+    }
+    queries.Write(q, state);
+  }
+}
+
+void PagedAttention::Run(Rows<const float> queries, const std::byte* layer, Rows<float> y) {
+  const Layer run{.shape = shape_, .kernels = *kernels_, .queries = queries, .data = layer, .y = y};
+  const auto bundles = static_cast<std::int64_t>(bundles_.size());
+  const std::int64_t kv_heads = shape_.kv.kv_heads;
+  if (!pieces_.empty()) {
+    ParallelFor(threads_, static_cast<std::int64_t>(pieces_.size()) * kv_heads,
+                [&](std::int64_t i) {
+                  RunPiece(run, static_cast<std::size_t>(i / kv_heads), i % kv_heads);
+                });
+    ParallelFor(threads_, bundles * kv_heads, [&](std::int64_t i) {
+      JoinPieces(run, static_cast<std::size_t>(i / kv_heads), i % kv_heads);
+    });
+    return;
+  }
+  // One head after the other, whose keys stay in the cache; a prompt's last rows, which see most,
+  // first.
+  ParallelFor(threads_, bundles * kv_heads, [&](std::int64_t i) {
+    RunBundle(run, bundles_[static_cast<std::size_t>(bundles - 1 - i % bundles)], i / bundles);
   });
 }
 

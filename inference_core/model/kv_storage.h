@@ -1,42 +1,43 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <utility>
 
 #include "absl/status/statusor.h"
 #include "inference_core/base/aligned_buffer.h"
-#include "inference_core/kernels/paged_attention.h"
+#include "inference_core/kernels/kv_layout.h"
 
 namespace yangtuo {
 
-// Keys and values of a stage's layers: [layers][blocks], each block as kernels::KvLayout says.
+// Keys and values of a stage's layers, each as kernels::KvLayout says.
 // Which sequence a block belongs to is the engine's business. Memory is taken from the system when
 // a block is first written.
 class KvStorage {
  public:
   struct Shape {
-    kernels::KvLayout layout;
+    kernels::KvLayout layout;  // its blocks are set from `blocks`
     std::int32_t layers = 0;
     std::int32_t blocks = 0;
   };
-  static absl::StatusOr<KvStorage> Create(const Shape& shape);
+  static absl::StatusOr<KvStorage> Create(const Shape& requested);
 
   // How many blocks fit into `bytes`.
   static std::int64_t BlocksIn(std::int64_t bytes, const kernels::KvLayout& layout,
                                std::int32_t layers);
 
   // All blocks of layer `layer`, counted from the stage's first.
-  [[nodiscard]] float* layer(std::int32_t layer) {
-    return memory_.data() + std::int64_t{layer} * shape_.blocks * shape_.layout.block_floats();
+  [[nodiscard]] std::byte* layer(std::int32_t layer) {
+    return memory_.data() + layer * shape_.layout.layer_bytes();
   }
   [[nodiscard]] const Shape& shape() const { return shape_; }
 
  private:
-  KvStorage(const Shape& shape, AlignedBuffer<float> memory)
+  KvStorage(const Shape& shape, AlignedBuffer<std::byte> memory)
       : shape_(shape), memory_(std::move(memory)) {}
 
   Shape shape_;
-  AlignedBuffer<float> memory_;
+  AlignedBuffer<std::byte> memory_;
 };
 
 }  // namespace yangtuo

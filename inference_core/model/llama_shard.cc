@@ -90,7 +90,7 @@ absl::StatusOr<ConstMatrix> LlamaShard::Forward(const Step& step) {
 // One decoder block (arXiv:2302.13971, section 2.2): x is the residual stream [tokens, hidden].
 //   h = x + W_o attention(rope(W_q n), rope(W_k n), W_v n)   with n = rms_norm(x)
 //   y = h + W_down (silu(W_gate m) * (W_up m))               with m = rms_norm(h)
-absl::Status LlamaShard::RunLayer(const LayerWeights& layer, float* kv, Matrix x) {
+absl::Status LlamaShard::RunLayer(const LayerWeights& layer, std::byte* kv, Matrix x) {
   const LlamaConfig& config = options_.config;
   const int threads = options_.threads;
   const Matrix normed = Use(normed_, config.hidden);

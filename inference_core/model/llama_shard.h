@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -48,7 +49,7 @@ class LlamaShard {
 
  private:
   void ReadRows(const Step& step);
-  absl::Status RunLayer(const LayerWeights& layer, float* kv, Matrix x);
+  absl::Status RunLayer(const LayerWeights& layer, std::byte* kv, Matrix x);
   // The first `tokens` rows of a buffer.
   [[nodiscard]] Matrix Use(AlignedBuffer<float>& buffer, std::int64_t cols);
 

@@ -65,26 +65,25 @@ absl::StatusOr<StageOptions> Resolve(StageOptions options, const LlamaConfig& co
   return options;
 }
 
-kernels::KvLayout LayoutOf(const LlamaConfig& config) {
-  return {.kv_heads = config.kv_heads, .head_dim = config.head_dim};
+kernels::KvLayout LayoutOf(const StageOptions& options, const LlamaConfig& config) {
+  return {.type = options.kv_type, .kv_heads = config.kv_heads, .head_dim = config.head_dim};
 }
 
 absl::StatusOr<KvStorage> MakeKvStorage(const StageOptions& options, const LlamaConfig& config) {
+  const kernels::KvLayout layout = LayoutOf(options, config);
   const std::int32_t layers = options.last_layer - options.first_layer;
   std::int32_t blocks = options.kv_blocks;
   if (blocks == 0) {
-    const std::int64_t fitting =
-        KvStorage::BlocksIn(options.kv_memory_bytes, LayoutOf(config), layers);
+    const std::int64_t fitting = KvStorage::BlocksIn(options.kv_memory_bytes, layout, layers);
     blocks = static_cast<std::int32_t>(
         std::min<std::int64_t>(fitting, std::numeric_limits<std::int32_t>::max()));
   }
   if (blocks < 1) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "%d bytes of KV memory hold no block: one of %d layers takes %d bytes",
-        options.kv_memory_bytes, layers,
-        LayoutOf(config).block_floats() * static_cast<std::int64_t>(sizeof(float)) * layers));
+    return absl::InvalidArgumentError(
+        absl::StrFormat("%d bytes of KV memory hold no block: one of %d layers takes %d bytes",
+                        options.kv_memory_bytes, layers, layout.block_bytes() * layers));
   }
-  return KvStorage::Create({.layout = LayoutOf(config), .layers = layers, .blocks = blocks});
+  return KvStorage::Create({.layout = layout, .layers = layers, .blocks = blocks});
 }
 
 // What must be equal all along a chain, and that `next` begins where `info`'s own layers end.
@@ -154,6 +153,7 @@ absl::StatusOr<OpenedModel> Open(const StageOptions& options) {
   }
   YANGTUO_ASSIGN_OR_RETURN(
       Numerics numerics, DecideNumerics(checkpoint.config, {.type = resolved.weight_type,
+                                                            .kv_type = resolved.kv_type,
                                                             .path = resolved.integer_path,
                                                             .threads = resolved.threads,
                                                             .max_rows = resolved.max_step_tokens}));

@@ -14,7 +14,7 @@ namespace yangtuo {
 namespace {
 
 // Raised whenever our own kernels change a bit of what they compute.
-constexpr int kNumericsVersion = 1;
+constexpr int kNumericsVersion = 2;
 
 kernels::MatmulType TypeOfProducts(WeightType type) {
   switch (type) {
@@ -55,13 +55,14 @@ absl::StatusOr<Numerics> DecideNumerics(const LlamaConfig& config,
   numerics.matmul.integer_path = question.path;
   numerics.matmul.threads = question.threads;
   numerics.weight_type = NameOf(numerics.matmul.type);
+  const std::string types =
+      absl::StrFormat("%s/kv-%s", numerics.weight_type, kernels::NameOf(question.kv_type));
   const std::string instructions =
       kernels::MatmulInstructionSet(numerics.matmul.type, question.path);
   if (kernels::IsInteger(numerics.matmul.type)) {
     // Creating a workspace finds out whether this CPU has the instruction set.
     YANGTUO_RETURN_IF_ERROR(kernels::MatmulWorkspace::Create(numerics.matmul).status());
-    numerics.name =
-        absl::StrFormat("%s/kv-f32/%s/v%d", numerics.weight_type, instructions, kNumericsVersion);
+    numerics.name = absl::StrFormat("%s/%s/v%d", types, instructions, kNumericsVersion);
     return numerics;
   }
   const std::vector<kernels::MatmulShape> shapes = MatmulShapes(config);
@@ -76,8 +77,8 @@ absl::StatusOr<Numerics> DecideNumerics(const LlamaConfig& config,
                                         instructions, std::string(finding.status().message())));
   }
   numerics.matmul.row_policy = finding->policy;
-  numerics.name = absl::StrFormat("%s/kv-f32/%s/%s/%08x/v%d", numerics.weight_type, instructions,
-                                  finding->policy.Name(), finding->fingerprint, kNumericsVersion);
+  numerics.name = absl::StrFormat("%s/%s/%s/%08x/v%d", types, instructions, finding->policy.Name(),
+                                  finding->fingerprint, kNumericsVersion);
   return numerics;
 }
 

@@ -6,6 +6,7 @@
 #include "absl/status/statusor.h"
 #include "inference_core/checkpoint/tensor_source.h"
 #include "inference_core/formats/hf_config.h"
+#include "inference_core/kernels/kv_layout.h"
 #include "inference_core/kernels/linear.h"
 #include "inference_core/model/llama_stage.h"
 
@@ -24,6 +25,7 @@ struct Numerics {
 
 struct NumericsQuestion {
   WeightType type = WeightType::kAuto;  // kAuto: bf16 where the CPU multiplies it, else f32
+  kernels::KvType kv_type = kernels::KvType::kF32;
   kernels::IntegerPath path = kernels::IntegerPath::kFastest;
   int threads = 1;
   std::int32_t max_rows = 512;  // of one step

@@ -14,6 +14,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "inference_core/base/status_macros.h"
+#include "inference_core/kernels/kv_layout.h"
 #include "services/common/listen_address.h"
 
 namespace yangtuo {
@@ -156,6 +157,16 @@ void AddCapacityFlags(CLI::App& app, WorkerOptions& options) {
   add("--kv-memory", options.stage.kv_memory_bytes, "Memory for KV blocks, e.g. 512MiB or 4GiB")
       ->type_name("BYTES")
       ->transform(CLI::AsSizeValue(false));
+  app.add_option_function<std::string>(
+         "--kv-type",
+         [&options](const std::string& name) {
+           options.stage.kv_type = kernels::KvTypeNamed(name).value_or(options.stage.kv_type);
+         },
+         "What keys and values are kept as: bf16 takes half the memory of f32, int8 a quarter")
+      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
+      ->default_function([&options] { return std::string(kernels::NameOf(options.stage.kv_type)); })
+      ->capture_default_str()
+      ->group(kCapacity);
   add("--threads", options.stage.threads, "Compute threads; 0: one per usable core")
       ->check(CLI::NonNegativeNumber);
   add("--step-tokens", options.engine.step_tokens, "Tokens that one step computes at most")

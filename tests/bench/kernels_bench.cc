@@ -75,14 +75,27 @@ BENCHMARK(LinearRun)
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
 
+// Keys and values of all positions of `blocks`.
+void FillLayer(const KvLayout& layout, std::span<const std::int32_t> blocks, std::byte* layer) {
+  const auto positions = static_cast<std::int64_t>(blocks.size()) * kBlockPositions;
+  const std::int64_t width = layout.kv_heads * layout.head_dim;
+  const AlignedBuffer<float> numbers = Random(positions * width);
+  const SequenceRows all{.first_row = 0, .rows = positions, .first_position = 0, .blocks = blocks};
+  const Rows<const float> rows(numbers.data(), positions, width, width);
+  StoreKeysAndValues(layout, {&all, 1}, rows, rows, layer);
+}
+
 // One row of each of `seqs` sequences of a 7B model's layer: bound by reading keys and values.
 void AttentionDecode(benchmark::State& state) {
   const std::int64_t seqs = state.range(0);
   const std::int64_t positions = state.range(1);
   const std::int64_t heads = 32;
-  const KvLayout layout{.kv_heads = state.range(2), .head_dim = 128};
   const std::int64_t blocks = (positions + kBlockPositions - 1) / kBlockPositions;
-  const AlignedBuffer<float> layer = Random(seqs * blocks * layout.block_floats());
+  const KvLayout layout{.type = static_cast<KvType>(state.range(3)),
+                        .kv_heads = state.range(2),
+                        .head_dim = 128,
+                        .blocks = seqs * blocks};
+  AlignedBuffer<std::byte> layer(static_cast<std::size_t>(layout.layer_bytes()));
   std::vector<std::int32_t> tables(static_cast<std::size_t>(seqs * blocks));
   std::iota(tables.begin(), tables.end(), 0);
   std::shuffle(tables.begin(), tables.end(), std::mt19937(1));
@@ -94,6 +107,9 @@ void AttentionDecode(benchmark::State& state) {
                      .blocks = std::span(tables).subspan(static_cast<std::size_t>(s * blocks),
                                                          static_cast<std::size_t>(blocks))});
   }
+  for (const SequenceRows& sequence : batch) {
+    FillLayer(layout, sequence.blocks, layer.data());
+  }
   const std::int64_t width = heads * layout.head_dim;
   const AlignedBuffer<float> q = Random(seqs * width);
   AlignedBuffer<float> y(q.size());
@@ -104,15 +120,15 @@ void AttentionDecode(benchmark::State& state) {
     attention.Run({q.data(), seqs, width, width}, layer.data(), {y.data(), seqs, width, width});
     benchmark::ClobberMemory();
   }
-  state.counters["bytes"] = benchmark::Counter(static_cast<double>(layer.size() * sizeof(float)),
+  state.counters["bytes"] = benchmark::Counter(static_cast<double>(layer.size()),
                                                benchmark::Counter::kIsIterationInvariantRate,
                                                benchmark::Counter::kIs1000);
 }
 BENCHMARK(AttentionDecode)
-    ->ArgNames({"seqs", "positions", "kv_heads"})
-    ->Args({1, 2048, 32})
-    ->Args({16, 1024, 32})
-    ->Args({16, 1024, 8})
+    ->ArgNames({"seqs", "positions", "kv_heads", "type"})
+    ->ArgsProduct({{1}, {4096}, {32, 8}, {0, 1, 2}})
+    ->ArgsProduct({{16}, {1024}, {32, 8}, {0, 1, 2}})
+    ->ArgsProduct({{1}, {32768}, {8}, {0, 1, 2}})
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
 
@@ -120,11 +136,15 @@ BENCHMARK(AttentionDecode)
 void AttentionPrefill(benchmark::State& state) {
   const std::int64_t rows = 256;
   const std::int64_t positions = state.range(0);
-  const KvLayout layout{.kv_heads = 32, .head_dim = 128};
   const std::int64_t blocks = (positions + kBlockPositions - 1) / kBlockPositions;
-  const AlignedBuffer<float> layer = Random(blocks * layout.block_floats());
+  const KvLayout layout{.type = static_cast<KvType>(state.range(1)),
+                        .kv_heads = 32,
+                        .head_dim = 128,
+                        .blocks = blocks};
+  AlignedBuffer<std::byte> layer(static_cast<std::size_t>(layout.layer_bytes()));
   std::vector<std::int32_t> table(static_cast<std::size_t>(blocks));
   std::iota(table.begin(), table.end(), 0);
+  FillLayer(layout, table, layer.data());
   const SequenceRows batch{
       .first_row = 0, .rows = rows, .first_position = positions - rows, .blocks = table};
   const AlignedBuffer<float> q = Random(rows * 4096);
@@ -144,11 +164,32 @@ void AttentionPrefill(benchmark::State& state) {
                          benchmark::Counter::kIs1000);
 }
 BENCHMARK(AttentionPrefill)
-    ->ArgName("positions")
-    ->Arg(256)
-    ->Arg(2048)
+    ->ArgNames({"positions", "type"})
+    ->ArgsProduct({{256, 512, 2048, 32768}, {0, 1, 2}})
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
+
+// A prompt's keys and values on their way into the cache.
+void StoreKv(benchmark::State& state) {
+  const std::int64_t rows = 512;
+  const KvLayout layout{.type = static_cast<KvType>(state.range(0)),
+                        .kv_heads = 32,
+                        .head_dim = 128,
+                        .blocks = rows / kBlockPositions};
+  std::vector<std::int32_t> table(static_cast<std::size_t>(layout.blocks));
+  std::iota(table.begin(), table.end(), 0);
+  AlignedBuffer<std::byte> layer(static_cast<std::size_t>(layout.layer_bytes()));
+  const AlignedBuffer<float> qkv = Random(rows * 3 * 4096);
+  const Rows<const float> all(qkv.data(), rows, 3 * 4096, 3 * 4096);
+  const SequenceRows batch{.first_row = 0, .rows = rows, .first_position = 0, .blocks = table};
+  for (auto _ : state) {
+    StoreKeysAndValues(layout, {&batch, 1}, all.Columns(4096, 4096), all.Columns(8192, 4096),
+                       layer.data());
+    benchmark::ClobberMemory();
+  }
+  state.SetItemsProcessed(state.iterations() * rows * 2 * 4096);
+}
+BENCHMARK(StoreKv)->ArgName("type")->DenseRange(0, 2)->UseRealTime()->Unit(benchmark::kMillisecond);
 
 void SwiGluRun(benchmark::State& state) {
   const std::int64_t rows = 512;

@@ -62,12 +62,19 @@ TEST(WeightBytesTest, FollowsTheTypesBits) {
 
 TEST(EstimateModelTest, AddsUpWhatAWorkerHolds) {
   const Estimate one = EstimateModel({.config = *ShapeNamed("7b", 0), .type = DType::kInt4});
-  EXPECT_EQ(one.kv_per_token, 1 << 20);  // 2 x 32 layers x 4096 x 4 bytes
-  EXPECT_EQ(one.kv, std::int64_t{2048} << 20);
+  EXPECT_EQ(one.kv_per_token, 1 << 19);  // 2 x 32 layers x 4096 x 2 bytes
+  EXPECT_EQ(one.kv, std::int64_t{2048} << 19);
   EXPECT_EQ(one.memory, one.weights + one.kv + one.activations + 150'000'000);
   const Estimate eight = EstimateModel(
       {.config = *ShapeNamed("7b", 0), .type = DType::kInt4, .context = 1000, .concurrency = 8});
-  EXPECT_EQ(eight.kv, std::int64_t{8} * 1024 << 20);  // whole blocks of 32
+  EXPECT_EQ(eight.kv, std::int64_t{8} * 1024 << 19);  // whole blocks of 32
+}
+
+TEST(KvBytesPerTokenTest, FollowsTheType) {
+  const LlamaConfig config = *ShapeNamed("7b", 0);
+  EXPECT_EQ(KvBytesPerToken(config, kernels::KvType::kF32), 1 << 20);
+  // A scale for the keys and one for the values of every head.
+  EXPECT_EQ(KvBytesPerToken(config, kernels::KvType::kInt8), (1 << 18) + 32 * 32 * 8);
 }
 
 }  // namespace

@@ -27,6 +27,7 @@ struct Arguments {
   EngineBenchOptions options;
   std::string type = "auto";
   std::string packed_weights;
+  std::string kv_type = "bf16";
   bool json = false;
 };
 
@@ -67,6 +68,7 @@ int Run(const Arguments& arguments) {
   EngineBenchOptions options = arguments.options;
   options.stage.weight_type = WeightTypeNamed(arguments.type);
   options.stage.packed_weights = arguments.packed_weights;
+  options.stage.kv_type = KvTypeOf(arguments.kv_type);
   const absl::StatusOr<EngineSpeed> speed = MeasureEngine(options);
   if (!speed.ok()) {
     std::cerr << "yangtuo bench engine: " << speed.status().message() << "\n";
@@ -97,6 +99,9 @@ void AddBenchEngineCommand(CLI::App& parent, std::function<int()>& run) {
       ->type_name("FOLDER");
   app.add_option("--weight-type", arguments->type, "what products compute with")
       ->check(CLI::IsMember(WeightTypeNames()))
+      ->capture_default_str();
+  app.add_option("--kv-type", arguments->kv_type, "what the KV cache is kept as")
+      ->check(CLI::IsMember(KvTypeNames()))
       ->capture_default_str();
   app.add_option("--threads", options.stage.threads, "compute threads; 0: one per usable core")
       ->check(CLI::NonNegativeNumber)

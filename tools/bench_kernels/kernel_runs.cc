@@ -107,14 +107,23 @@ class Runs {
     }
   }
 
-  void Attention(std::int64_t rows, std::int64_t positions) {
-    const kernels::KvLayout layout{.kv_heads = 32, .head_dim = 128};
+  // The last `rows` of `positions`, 32 heads of which `kv_heads` have keys of their own.
+  void Attention(kernels::KvType type, std::int64_t rows, std::int64_t positions,
+                 std::int64_t kv_heads) {
     const std::int64_t blocks = positions / kernels::kBlockPositions;
-    const AlignedBuffer<float> layer = MadeUp(blocks * layout.block_floats());
+    const kernels::KvLayout layout{
+        .type = type, .kv_heads = kv_heads, .head_dim = 128, .blocks = blocks};
+    AlignedBuffer<std::byte> layer(static_cast<std::size_t>(layout.layer_bytes()));
     std::vector<std::int32_t> table(static_cast<std::size_t>(blocks));
     std::iota(table.begin(), table.end(), 0);
     const kernels::SequenceRows batch{
         .first_row = 0, .rows = rows, .first_position = positions - rows, .blocks = table};
+    const std::int64_t width = kv_heads * layout.head_dim;
+    const AlignedBuffer<float> kept = MadeUp(positions * width);
+    const kernels::SequenceRows all{
+        .first_row = 0, .rows = positions, .first_position = 0, .blocks = table};
+    kernels::StoreKeysAndValues(layout, {&all, 1}, {kept.data(), positions, width, width},
+                                {kept.data(), positions, width, width}, layer.data());
     const AlignedBuffer<float> q = MadeUp(rows * kHidden);
     AlignedBuffer<float> y(q.size());
     kernels::PagedAttention attention(
@@ -124,14 +133,15 @@ class Runs {
       attention.Run({q.data(), rows, kHidden, kHidden}, layer.data(),
                     {y.data(), rows, kHidden, kHidden});
     });
+    const std::string name =
+        absl::StrFormat("attention, kv %s, %d row%s over %d%s", kernels::NameOf(type), rows,
+                        rows == 1 ? "" : "s", positions, kv_heads == 32 ? "" : ", grouped by 4");
     if (rows == 1) {
-      Add(absl::StrFormat("attention, 1 row over %d", positions), Bound::kReading,
-          static_cast<double>(layer.size() * sizeof(float)) / seconds);
+      Add(name, Bound::kReading, static_cast<double>(layer.size()) / seconds);
     } else {
       const double pairs = static_cast<double>(rows) *
                            (static_cast<double>(positions) - static_cast<double>(rows) / 2);
-      Add(absl::StrFormat("attention, %d rows over %d", rows, positions), Bound::kFloat,
-          4.0 * pairs * static_cast<double>(kHidden) / seconds);
+      Add(name, Bound::kFloat, 4.0 * pairs * static_cast<double>(kHidden) / seconds);
     }
   }
 
@@ -195,9 +205,12 @@ std::vector<KernelSpeed> RunKernels(int threads, const MachineLimits& limits) {
   Runs runs(threads, limits);
   runs.Products(MatmulType::kInt8, "int8");
   runs.Products(MatmulType::kInt4, "int4");
-  runs.Attention(1, 2048);
-  runs.Attention(512, 512);
-  runs.Attention(512, 4096);
+  for (const kernels::KvType type : kernels::kKvTypes) {
+    runs.Attention(type, 1, 4096, 32);
+    runs.Attention(type, 1, 32768, 8);
+    runs.Attention(type, 512, 512, 32);
+    runs.Attention(type, 512, 2048, 32);
+  }
   runs.Elementwise(1);
   runs.Elementwise(512);
   runs.Sampling();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,18 @@ namespace yangtuo {
     }
   }
   return WeightType::kAuto;
+}
+
+// Types of the KV cache likewise: "f32", "bf16", "int8".
+[[nodiscard]] inline std::vector<std::string> KvTypeNames() {
+  std::vector<std::string> names;
+  for (const kernels::KvType type : kernels::kKvTypes) {
+    names.emplace_back(kernels::NameOf(type));
+  }
+  return names;
+}
+[[nodiscard]] inline kernels::KvType KvTypeOf(const std::string& name) {
+  return kernels::KvTypeNamed(name).value_or(kernels::KvType::kF32);
 }
 
 }  // namespace yangtuo

@@ -5,20 +5,20 @@
 namespace yangtuo {
 namespace {
 
-constexpr std::int64_t kBlock = 32;             // positions of a KV block
+constexpr std::int64_t kBlock = kernels::kBlockPositions;
 constexpr std::int64_t kProcess = 150'000'000;  // libraries, tokenizer, threads: measured
 constexpr std::int64_t kMergeProcess = 200'000'000;
 constexpr std::int64_t kLogitRows = 16;
 
-struct Matrix {
+struct WeightMatrix {
   std::int64_t out;
   std::int64_t in;
 };
 
-std::vector<Matrix> MatricesOf(const LlamaConfig& config) {
+std::vector<WeightMatrix> MatricesOf(const LlamaConfig& config) {
   const std::int64_t queries = std::int64_t{config.heads} * config.head_dim;
   const std::int64_t keys = std::int64_t{config.kv_heads} * config.head_dim;
-  std::vector<Matrix> matrices;
+  std::vector<WeightMatrix> matrices;
   for (std::int32_t layer = 0; layer < config.layers; ++layer) {
     matrices.insert(matrices.end(), {{queries, config.hidden},
                                      {keys, config.hidden},
@@ -72,7 +72,7 @@ std::optional<LlamaConfig> ShapeNamed(std::string_view name, std::int32_t vocab)
 
 std::int64_t ParameterCount(const LlamaConfig& config) {
   std::int64_t count = NormCount(config);
-  for (const Matrix& matrix : MatricesOf(config)) {
+  for (const WeightMatrix& matrix : MatricesOf(config)) {
     count += matrix.out * matrix.in;
   }
   return count;
@@ -80,14 +80,16 @@ std::int64_t ParameterCount(const LlamaConfig& config) {
 
 std::int64_t WeightBytes(const LlamaConfig& config, DType type) {
   std::int64_t bytes = NormCount(config) * SizeOf(DType::kF32);
-  for (const Matrix& matrix : MatricesOf(config)) {
+  for (const WeightMatrix& matrix : MatricesOf(config)) {
     bytes += matrix.out * RowBytes(RowFits(type, matrix.in) ? type : DType::kF16, matrix.in);
   }
   return bytes;
 }
 
-std::int64_t KvBytesPerToken(const LlamaConfig& config) {
-  return 2 * std::int64_t{config.layers} * config.kv_heads * config.head_dim * SizeOf(DType::kF32);
+std::int64_t KvBytesPerToken(const LlamaConfig& config, kernels::KvType type) {
+  const kernels::KvLayout layout{
+      .type = type, .kv_heads = config.kv_heads, .head_dim = config.head_dim};
+  return config.layers * layout.block_bytes() / kernels::kBlockPositions;
 }
 
 Estimate EstimateModel(const EstimateQuestion& question) {
@@ -96,13 +98,13 @@ Estimate EstimateModel(const EstimateQuestion& question) {
   const std::int64_t queries = std::int64_t{config.heads} * config.head_dim;
   const std::int64_t keys = std::int64_t{config.kv_heads} * config.head_dim;
   std::int64_t largest = 0;
-  for (const Matrix& matrix : MatricesOf(config)) {
+  for (const WeightMatrix& matrix : MatricesOf(config)) {
     largest = std::max(largest, matrix.out * matrix.in);
   }
   Estimate estimate;
   estimate.parameters = ParameterCount(config);
   estimate.weights = WeightBytes(config, question.type);
-  estimate.kv_per_token = KvBytesPerToken(config);
+  estimate.kv_per_token = KvBytesPerToken(config, question.kv_type);
   estimate.kv =
       (context + kBlock - 1) / kBlock * kBlock * estimate.kv_per_token * question.concurrency;
   estimate.activations =

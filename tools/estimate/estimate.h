@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "inference_core/formats/hf_config.h"
+#include "inference_core/kernels/kv_layout.h"
 #include "inference_core/tensor/dtype.h"
 
 namespace yangtuo {
@@ -19,12 +20,13 @@ namespace yangtuo {
 [[nodiscard]] std::int64_t ParameterCount(const LlamaConfig& config);
 // Of the weights in `type`; norms are f32, and a matrix whose rows do not divide into blocks f16.
 [[nodiscard]] std::int64_t WeightBytes(const LlamaConfig& config, DType type);
-// Keys and values of one position in all layers, in f32 as workers keep them.
-[[nodiscard]] std::int64_t KvBytesPerToken(const LlamaConfig& config);
+// Keys and values of one position in all layers, as workers keep them.
+[[nodiscard]] std::int64_t KvBytesPerToken(const LlamaConfig& config, kernels::KvType type);
 
 struct EstimateQuestion {
   LlamaConfig config;
   DType type = DType::kBF16;
+  kernels::KvType kv_type = kernels::KvType::kBf16;
   std::int64_t context = 0;      // tokens a request holds, prompt and answer
   std::int64_t concurrency = 1;  // requests at the same time
   std::int64_t step_tokens = 512;

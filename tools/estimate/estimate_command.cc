@@ -14,6 +14,7 @@
 #include "tools/common/progress_bar.h"
 #include "tools/common/table.h"
 #include "tools/common/terminal.h"
+#include "tools/common/weight_type_flag.h"
 #include "tools/convert/conversion.h"
 #include "tools/estimate/estimate.h"
 
@@ -32,6 +33,7 @@ struct EstimateOptions {
   std::string path;
   std::string shape;
   std::string type;
+  std::string kv_type = "bf16";
   std::int32_t vocab = 0;
   std::int64_t context = 0;
   std::int64_t concurrency = 1;
@@ -95,6 +97,7 @@ int RunEstimate(const EstimateOptions& options) {
   for (const DType type : types) {
     estimate = EstimateModel({.config = *config,
                               .type = type,
+                              .kv_type = KvTypeOf(options.kv_type),
                               .context = options.context,
                               .concurrency = options.concurrency});
     json.push_back(Encode(estimate, type));
@@ -111,12 +114,12 @@ int RunEstimate(const EstimateOptions& options) {
   WriteAll(
       STDOUT_FILENO,
       absl::StrFormat(
-          "%d parameters; %d request%s of %d tokens, %s of KV cache a token\n\n%s\n"
+          "%d parameters; %d request%s of %d tokens, %s of %s KV cache a token\n\n%s\n"
           "merging an adapter into it: %s of disk for the f16 result, less than %s of memory\n",
           estimate.parameters, options.concurrency, options.concurrency == 1 ? "" : "s",
           options.context > 0 ? options.context : config->context_tokens,
-          FormatBytes(estimate.kv_per_token), FormatTable(table, 0), FormatBytes(estimate.f16_disk),
-          FormatBytes(estimate.merge_memory)));
+          FormatBytes(estimate.kv_per_token), options.kv_type, FormatTable(table, 0),
+          FormatBytes(estimate.f16_disk), FormatBytes(estimate.merge_memory)));
   return 0;
 }
 
@@ -131,6 +134,9 @@ void AddEstimateCommand(CLI::App& parent, std::function<int()>& run) {
   app.add_option("--vocab", options->vocab, "vocabulary of the shape; default: the Chinese one's")
       ->check(CLI::PositiveNumber);
   app.add_option("--type", options->type, "weight type; default: all in a table");
+  app.add_option("--kv-type", options->kv_type, "what the KV cache is kept as")
+      ->check(CLI::IsMember(KvTypeNames()))
+      ->capture_default_str();
   app.add_option("--context", options->context, "tokens of a request; default: the model's context")
       ->check(CLI::PositiveNumber);
   app.add_option("--concurrency", options->concurrency, "requests at the same time")

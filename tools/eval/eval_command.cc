@@ -27,6 +27,7 @@ its end token. Lower is better; a ratio of 1.01 to a type of higher precision is
 struct Arguments {
   PerplexityOptions options;
   std::vector<std::string> types;
+  std::vector<std::string> kv_types;
   bool json = false;
 };
 
@@ -68,14 +69,17 @@ void Print(const std::vector<Perplexity>& results, bool json) {
 int Run(const Arguments& arguments) {
   std::vector<Perplexity> results;
   for (const std::string& type : arguments.types) {
-    PerplexityOptions options = arguments.options;
-    options.stage.weight_type = WeightTypeNamed(type);
-    const absl::StatusOr<Perplexity> result = MeasurePerplexity(options, [](std::int64_t) {});
-    if (!result.ok()) {
-      std::cerr << "yangtuo eval perplexity: " << result.status().message() << "\n";
-      return 1;
+    for (const std::string& kv_type : arguments.kv_types) {
+      PerplexityOptions options = arguments.options;
+      options.stage.weight_type = WeightTypeNamed(type);
+      options.stage.kv_type = KvTypeOf(kv_type);
+      const absl::StatusOr<Perplexity> result = MeasurePerplexity(options, [](std::int64_t) {});
+      if (!result.ok()) {
+        std::cerr << "yangtuo eval perplexity: " << result.status().message() << "\n";
+        return 1;
+      }
+      results.push_back(*result);
     }
-    results.push_back(*result);
   }
   Print(results, arguments.json);
   return 0;
@@ -85,6 +89,7 @@ void AddPerplexity(CLI::App& parent, std::function<int()>& run) {
   CLI::App& app = *parent.add_subcommand("perplexity", "how well a model foretells a text");
   const auto arguments = std::make_shared<Arguments>();
   arguments->types = {"auto"};
+  arguments->kv_types = {"bf16"};
   PerplexityOptions& options = arguments->options;
   app.add_option_function<std::string>(
          "--model", [&options](const std::string& path) { options.stage.model = path; },
@@ -115,6 +120,11 @@ void AddPerplexity(CLI::App& parent, std::function<int()>& run) {
   app.add_option("--weight-type", arguments->types,
                  "what products compute with; given again: the next, with its ratio to the first")
       ->check(CLI::IsMember(WeightTypeNames()))
+      ->allow_extra_args(false)
+      ->capture_default_str();
+  app.add_option("--kv-type", arguments->kv_types,
+                 "what the KV cache is kept as; may be given again likewise")
+      ->check(CLI::IsMember(KvTypeNames()))
       ->allow_extra_args(false)
       ->capture_default_str();
   app.add_option("--threads", options.stage.threads, "compute threads; 0: one per usable core")

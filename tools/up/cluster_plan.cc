@@ -31,6 +31,9 @@ PlannedService PlanWorker(const ClusterShape& shape, std::int32_t group, std::in
   if (!shape.kv_memory.empty()) {
     worker.arguments.insert(worker.arguments.end(), {"--kv-memory", shape.kv_memory});
   }
+  if (!shape.kv_type.empty()) {
+    worker.arguments.insert(worker.arguments.end(), {"--kv-type", shape.kv_type});
+  }
   if (!shape.weight_type.empty()) {
     worker.arguments.insert(worker.arguments.end(), {"--weight-type", shape.weight_type});
   }

@@ -44,6 +44,7 @@ struct ClusterShape {
   std::int32_t shards = 1;   // processes of a group
   std::int32_t threads = 1;  // compute threads of a worker process
   std::string kv_memory;     // of a worker process; empty: the worker's default
+  std::string kv_type;       // likewise
   std::string weight_type;   // likewise
   std::vector<std::string> adapters;
   std::string listen;        // of the gateway

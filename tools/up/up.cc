@@ -106,6 +106,7 @@ absl::StatusOr<ClusterOptions> Prepare(const UpOptions& options) {
   shape.threads = options.threads > 0 ? options.threads
                                       : std::max(1, GetCpuLimits().compute_threads() / processes);
   shape.kv_memory = options.kv_memory;
+  shape.kv_type = options.kv_type;
   shape.weight_type = options.weight_type;
   shape.adapters = options.adapters;
   shape.tokenizer = TokenizerOf(shape);

@@ -21,6 +21,7 @@ struct UpOptions {
   std::string http_listen;
   std::int32_t threads = 0;           // of a worker process; 0: the cores divided by them
   std::string kv_memory;              // of a worker process; empty: its default
+  std::string kv_type;                // likewise
   std::string weight_type;            // likewise
   std::vector<std::string> adapters;  // merged into the model while it is read
   std::string port_file;

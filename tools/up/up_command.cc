@@ -39,6 +39,8 @@ void AddProcessFlags(CLI::App& app, UpOptions& options) {
   app.add_option(
       "--kv-memory", options.kv_memory,
       "memory for the KV cache of a worker process, such as 512MiB [the worker's choice]");
+  app.add_option("--kv-type", options.kv_type, "what the KV cache is kept as [the worker's choice]")
+      ->check(CLI::IsMember({"f32", "bf16", "int8"}));
   app.add_option("--weight-type", options.weight_type,
                  "what products compute with [as the model is stored]")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "int8", "int4"}));

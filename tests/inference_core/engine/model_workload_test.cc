@@ -25,13 +25,15 @@ struct Model {
   const char* name;
   std::filesystem::path path;
   WeightType weight_type;
+  kernels::KvType kv_type;
 };
 
 std::vector<Model> Models() {
-  std::vector<Model> models = {
-      {"poem-alpaca", SourceFile("deploy/models/poem-alpaca"), WeightType::kAuto}};
+  std::vector<Model> models = {{"poem-alpaca", SourceFile("deploy/models/poem-alpaca"),
+                                WeightType::kAuto, kernels::KvType::kBf16}};
   if (const auto stories = SharedData("weights/stories260K/hf-f32"); stories.has_value()) {
-    models.push_back({"stories260K", *stories, WeightType::kF32});
+    models.push_back({"stories260K", *stories, WeightType::kF32, kernels::KvType::kInt8});
+    models.push_back({"stories260K", *stories, WeightType::kF32, kernels::KvType::kF32});
   }
   return models;
 }
@@ -41,6 +43,7 @@ std::unique_ptr<Stage> Load(const Model& model, std::int32_t shards, std::int32_
   StageOptions options;
   options.model = model.path;
   options.weight_type = model.weight_type;
+  options.kv_type = model.kv_type;
   options.kv_blocks = kv_blocks;
   options.max_step_tokens = 64;
   options.threads = 1;

@@ -3,10 +3,12 @@
 #include <fstream>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_format.h"
 #include "inference_core/checkpoint/checkpoint.h"
 #include "inference_core/kernels/linear.h"
 #include "inference_core/model/llama_weights.h"
@@ -19,6 +21,7 @@
 namespace yangtuo {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
@@ -47,7 +50,7 @@ TEST_F(LlamaStageTest, TellsWhatItIsBeforeAndAfterLoading) {
   EXPECT_EQ(info.weight_type, "f32");
   EXPECT_EQ(identity->weight_type, "f32");
   EXPECT_THAT(info.numerics,
-              StartsWith("f32/kv-f32/" +
+              StartsWith("f32/kv-bf16/" +
                          kernels::MatmulInstructionSet(kernels::MatmulType::kF32,
                                                        kernels::IntegerPath::kFastest) +
                          "/"));
@@ -69,6 +72,29 @@ TEST_F(LlamaStageTest, NumericsDoNotDependOnThreadsOrStepSize) {
   EXPECT_EQ(one->numerics, two->numerics);
 }
 
+TEST_F(LlamaStageTest, NumericsNameTheTypeOfTheKvCache) {
+  for (const kernels::KvType type : kernels::kKvTypes) {
+    options_.kv_type = type;
+    const auto identity = IdentifyModel(options_);
+    ASSERT_TRUE(identity.ok()) << identity.status();
+    EXPECT_THAT(identity->numerics,
+                StartsWith(absl::StrFormat("f32/kv-%s/", kernels::NameOf(type))));
+  }
+}
+
+TEST_F(LlamaStageTest, RefusesANextStageWithAnotherKvType) {
+  options_.first_layer = 1;
+  options_.kv_type = kernels::KvType::kInt8;
+  auto last = LoadLlamaStage(options_, nullptr);
+  ASSERT_TRUE(last.ok()) << last.status();
+  options_.first_layer = 0;
+  options_.last_layer = 1;
+  options_.kv_type = kernels::KvType::kBf16;
+  const absl::Status refused = LoadLlamaStage(options_, *std::move(last)).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(refused.message()), AllOf(HasSubstr("kv-bf16"), HasSubstr("kv-int8")));
+}
+
 TEST_F(LlamaStageTest, ChoosesBf16OnlyWhereTheCpuMultipliesIt) {
   options_.weight_type = WeightType::kAuto;
   const auto identity = IdentifyModel(options_);
@@ -78,11 +104,19 @@ TEST_F(LlamaStageTest, ChoosesBf16OnlyWhereTheCpuMultipliesIt) {
 
 TEST_F(LlamaStageTest, HoldsAsManyBlocksAsTheMemoryGiven) {
   options_.kv_blocks = 0;
-  // 2 layers of 2 kv heads: keys 8 * 32 and values 32 * 16 floats each.
-  options_.kv_memory_bytes = std::int64_t{7} * 2 * 2 * (8 * 32 + 32 * 16) * 4 + 100;
-  const auto stage = LoadLlamaStage(options_, nullptr);
-  ASSERT_TRUE(stage.ok()) << stage.status();
-  EXPECT_EQ((*stage)->info().kv_blocks, 7);
+  // 2 layers of 2 kv heads: keys 8 * 32 and values 32 * 16 numbers each; int8 has scales.
+  constexpr std::int64_t kNumbers = 8 * 32 + 32 * 16;
+  const std::map<kernels::KvType, std::int64_t> head_bytes = {
+      {kernels::KvType::kF32, kNumbers * 4},
+      {kernels::KvType::kBf16, kNumbers * 2},
+      {kernels::KvType::kInt8, kNumbers + 2 * 32 * 4}};
+  for (const auto& [type, bytes] : head_bytes) {
+    options_.kv_type = type;
+    options_.kv_memory_bytes = 7 * 2 * 2 * bytes + 100;
+    const auto stage = LoadLlamaStage(options_, nullptr);
+    ASSERT_TRUE(stage.ok()) << stage.status();
+    EXPECT_EQ((*stage)->info().kv_blocks, 7);
+  }
   options_.kv_memory_bytes = 1000;
   EXPECT_EQ(LoadLlamaStage(options_, nullptr).status().code(), absl::StatusCode::kInvalidArgument);
 }

@@ -26,7 +26,7 @@ T OrThrow(absl::StatusOr<T> value) {
 
 }  // namespace
 
-RawModel::RawModel(const std::filesystem::path& folder, WeightType type) {
+RawModel::RawModel(const std::filesystem::path& folder, WeightType type, kernels::KvType kv_type) {
   const Checkpoint checkpoint = OrThrow(OpenCheckpoint(folder));
   const LlamaConfig& config = checkpoint.config;
   const Numerics numerics =
@@ -34,7 +34,8 @@ RawModel::RawModel(const std::filesystem::path& folder, WeightType type) {
   auto workspace = OrThrow(kernels::MatmulWorkspace::Create(numerics.matmul));
   auto weights = OrThrow(LoadLlamaWeights(*checkpoint.tensors, config,
                                           {.first = 0, .last = config.layers}, workspace));
-  const kernels::KvLayout layout{.kv_heads = config.kv_heads, .head_dim = config.head_dim};
+  const kernels::KvLayout layout{
+      .type = kv_type, .kv_heads = config.kv_heads, .head_dim = config.head_dim};
   auto kv = OrThrow(
       KvStorage::Create({.layout = layout, .layers = config.layers, .blocks = kMaxRows / 32}));
   shard_ = std::make_unique<LlamaShard>(

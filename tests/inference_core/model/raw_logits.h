@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "inference_core/kernels/kv_layout.h"
 #include "inference_core/model/llama_shard.h"
 #include "inference_core/model/llama_stage.h"
 
@@ -16,7 +17,8 @@ namespace yangtuo {
 class RawModel {
  public:
   // Throws std::runtime_error.
-  RawModel(const std::filesystem::path& folder, WeightType type);
+  RawModel(const std::filesystem::path& folder, WeightType type,
+           kernels::KvType kv_type = kernels::KvType::kF32);
 
   // Logits [ids, vocab] after every token of one sequence that starts anew.
   [[nodiscard]] std::vector<std::vector<float>> Logits(std::span<const TokenId> ids);

@@ -71,7 +71,15 @@ std::string NameOf(WeightType type) {
   return "auto";
 }
 
-class StageProperties : public ::testing::TestWithParam<WeightType> {
+struct Types {
+  WeightType weights;
+  kernels::KvType kv;
+};
+void PrintTo(const Types& types, std::ostream* out) {
+  *out << NameOf(types.weights) << "_kv_" << kernels::NameOf(types.kv);
+}
+
+class StageProperties : public ::testing::TestWithParam<Types> {
  protected:
   void SetUp() override {
     WriteTestModel({.config = FourLayers(), .dtype = DType::kF32, .seed = 3, .tokenizer = {}},
@@ -88,7 +96,8 @@ class StageProperties : public ::testing::TestWithParam<WeightType> {
   [[nodiscard]] StageOptions Options() const {
     StageOptions options;
     options.model = folder_.path();
-    options.weight_type = GetParam();
+    options.weight_type = GetParam().weights;
+    options.kv_type = GetParam().kv;
     options.kv_blocks = 400;
     options.max_step_tokens = 128;
     options.threads = 2;
@@ -127,9 +136,12 @@ class StageProperties : public ::testing::TestWithParam<WeightType> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Of, StageProperties,
-                         ::testing::Values(WeightType::kF32, WeightType::kBF16, WeightType::kInt8,
-                                           WeightType::kInt4),
-                         [](const auto& test) { return NameOf(test.param); });
+                         ::testing::Values(Types{WeightType::kF32, kernels::KvType::kF32},
+                                           Types{WeightType::kF32, kernels::KvType::kInt8},
+                                           Types{WeightType::kBF16, kernels::KvType::kBf16},
+                                           Types{WeightType::kInt8, kernels::KvType::kBf16},
+                                           Types{WeightType::kInt4, kernels::KvType::kInt8}),
+                         [](const auto& test) { return ::testing::PrintToString(test.param); });
 
 TEST_P(StageProperties, AnAnswerIsTheSameAloneAndAmongOthersHoweverStepsAreCut) {
   const std::vector<DriverRequest> requests = Mixture(40, 5);
@@ -175,7 +187,7 @@ TEST_P(StageProperties, AnyNumberOfThreadsGivesTheSameBits) {
 }
 
 TEST_P(StageProperties, EveryInstructionSetGivesIntegerTypesTheSameTokens) {
-  if (GetParam() != WeightType::kInt8 && GetParam() != WeightType::kInt4) {
+  if (GetParam().weights != WeightType::kInt8 && GetParam().weights != WeightType::kInt4) {
     GTEST_SKIP() << "only integer sums are exact";
   }
   StageOptions options = Options();
