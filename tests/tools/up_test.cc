@@ -60,10 +60,11 @@ TEST(PlanClusterTest, OneWorkerNeedsNoShards) {
 TEST(PlanClusterTest, TellsWorkersTheWeightTypeAndAdapters) {
   ClusterShape shape;
   shape.weight_type = "int4";
+  shape.kv_type = "int8";
   shape.adapters = {"/a", "/b"};
   const auto plan = PlanCluster(shape);
-  EXPECT_THAT(plan[0].arguments,
-              IsSupersetOf({"--weight-type", "int4", "--adapter", "/a", "--adapter", "/b"}));
+  EXPECT_THAT(plan[0].arguments, IsSupersetOf({"--kv-type", "int8", "--weight-type", "int4",
+                                               "--adapter", "/a", "--adapter", "/b"}));
 }
 
 TEST(PlanClusterTest, StartsTheShardsOfAGroupFromTheLastToTheFirst) {
