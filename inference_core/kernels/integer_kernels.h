@@ -41,7 +41,11 @@ struct TileProduct {
   const std::int8_t* multipliers = nullptr;  // [groups, kTileColumns], int4 only
   std::int64_t tiles = 1;
   std::int64_t tile_stride = 0;  // bytes from a tile's weights to those of the next
-  std::int64_t prefetch = 0;     // how many bytes ahead of use weights are asked for
+  // What is asked for meanwhile, to be there when it is needed: of every tile, `ahead_step` bytes
+  // on with each step. Null: nothing.
+  const std::byte* ahead = nullptr;
+  std::int64_t ahead_tile_stride = 0;
+  std::int64_t ahead_step = 0;
   std::int32_t* sums = nullptr;
   std::int64_t sums_stride = 0;
 };
@@ -60,7 +64,6 @@ struct Expansion {
   const std::byte* codes = nullptr;
   const std::int8_t* multipliers = nullptr;
   std::int64_t groups = 0;
-  std::int64_t prefetch = 0;  // as in TileProduct
   std::byte* expanded = nullptr;
 };
 using ExpandKernel = void (*)(const Expansion&);

@@ -31,6 +31,11 @@ YANGTUO_AVX2_INLINE __m256i Broadcast4(const std::int8_t* x) {
   return _mm256_set1_epi32(four);
 }
 
+// Any address will do: one that cannot be read is not.
+YANGTUO_AVX2_INLINE void Prefetch(const std::byte* src) {
+  _mm_prefetch(reinterpret_cast<const char*>(src), _MM_HINT_T0);
+}
+
 // sums += what the tile's registers hold.
 template <std::size_t kRows>
 YANGTUO_AVX2_INLINE void AddSums(const __m256i (&acc)[kRows][kHalves], const TileProduct& t) {
@@ -56,7 +61,7 @@ YANGTUO_AVX2_INLINE void SumInt8Rows(const TileProduct& t) {
   const std::int64_t steps = t.groups * kSteps;
   const std::int8_t* x = t.x;
   for (std::int64_t s = 0; s < steps; ++s, weight += 64, x += kRows * kStep) {
-    _mm_prefetch(reinterpret_cast<const char*>(weight) + t.prefetch, _MM_HINT_T0);
+    Prefetch(t.ahead + s * t.ahead_step);
     const __m256i w0 = Load(weight);
     const __m256i w1 = Load(weight + 32);
     const __m256i size0 = _mm256_abs_epi8(w0);
@@ -159,7 +164,7 @@ YANGTUO_AVX2_INLINE void SumInt4Rows(const TileProduct& t) {
   for (std::int64_t group = 0; group < t.groups; ++group) {
     const std::byte* const weight = t.weight + group * kInt4GroupBytes;
     for (std::int64_t line = 0; line < kInt4GroupBytes; line += 64) {
-      _mm_prefetch(reinterpret_cast<const char*>(weight) + t.prefetch + line, _MM_HINT_T0);
+      Prefetch(t.ahead + group * kInt4GroupBytes + line);
     }
     AddGroup<kRows>(t, group, PackedCodes{weight, low_half}, acc);
   }

@@ -46,6 +46,7 @@ YANGTUO_VNNI_INLINE std::int32_t SumOf(__m256i eight) {
   four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0xB1));
   return _mm_cvtsi128_si32(four);
 }
+// Any address will do: one that cannot be read is not.
 YANGTUO_VNNI_INLINE void Prefetch(const std::byte* src) {
   _mm_prefetch(reinterpret_cast<const char*>(src), _MM_HINT_T0);
 }
@@ -64,13 +65,14 @@ YANGTUO_VNNI void SumInt8Rows(const TileProduct& t) {
     }
   }
   const std::byte* weight = t.weight;
+  const std::byte* ahead = t.ahead;
   const std::int8_t* x = t.x;
   for (std::int64_t s = t.groups * kSteps; s > 0; --s) {
     __m512i w[kTiles];
 #pragma GCC unroll 2
     for (std::size_t j = 0; j < kTiles; ++j) {
       const std::byte* const at = weight + static_cast<std::int64_t>(j) * t.tile_stride;
-      Prefetch(at + t.prefetch);
+      Prefetch(ahead + static_cast<std::int64_t>(j) * t.ahead_tile_stride);
       w[j] = _mm512_xor_si512(Load(at), offset);
     }
 #pragma GCC unroll 12
@@ -82,6 +84,7 @@ YANGTUO_VNNI void SumInt8Rows(const TileProduct& t) {
       }
     }
     weight += kVector;
+    ahead += t.ahead_step;
     x += kRows * kStep;
   }
 #pragma GCC unroll 12
@@ -124,6 +127,7 @@ YANGTUO_VNNI void SumInt4Rows(const TileProduct& t) {
     acc[r] = Load(t.sums + static_cast<std::int64_t>(r) * t.sums_stride);
   }
   const std::byte* codes = t.weight;
+  const std::byte* ahead = t.ahead;
   const std::int8_t* multipliers = t.multipliers;
   const std::int8_t* x = t.x;
   const std::int32_t* bias = t.bias;
@@ -135,7 +139,7 @@ YANGTUO_VNNI void SumInt4Rows(const TileProduct& t) {
     }
 #pragma GCC unroll 4
     for (std::int64_t v = 0; v < kSteps / 2; ++v) {
-      Prefetch(codes + v * kVector + t.prefetch);
+      Prefetch(ahead + v * kVector);
       const __m512i both = Load(codes + v * kVector);
       const __m512i low = _mm512_and_si512(both, low_half);
       const __m512i high = _mm512_and_si512(_mm512_srli_epi16(both, 4), low_half);
@@ -152,6 +156,7 @@ YANGTUO_VNNI void SumInt4Rows(const TileProduct& t) {
       acc[r] = _mm512_dpwssd_epi32(acc[r], sum[r], factors);
     }
     codes += kInt4GroupBytes;
+    ahead += kInt4GroupBytes;
     multipliers += kTileColumns;
     x += kGroup * std::int64_t{kRows};
     bias += kRows;
@@ -192,7 +197,6 @@ YANGTUO_VNNI void ExpandCodes(const Expansion& e) {
     const __m512i r = _mm512_mullo_epi32(LoadMultipliers(e.multipliers + group * kTileColumns),
                                          _mm512_set1_epi32(0x00010001));
     for (std::int64_t v = 0; v < kSteps / 2; ++v) {
-      Prefetch(codes + v * kVector + e.prefetch);
       const __m512i both = Load(codes + v * kVector);
       const __m512i low = _mm512_and_si512(both, low_half);
       const __m512i high = _mm512_and_si512(_mm512_srli_epi16(both, 4), low_half);

@@ -295,27 +295,28 @@ void IntegerLinear::RunTiles(const Plan& plan, std::int64_t first_tile, Matrix y
   const bool expand = layout_.type == MatmulType::kInt4 && !plan.from_codes;
   for (std::int64_t first = 0; first < groups; first += plan.chunk_groups) {
     const std::int64_t count = std::min(plan.chunk_groups, groups - first);
+    const std::byte* const part = weight + first * layout_.group_bytes();
     TileProduct product{
         .groups = count,
-        .weight = weight + first * layout_.group_bytes(),
+        .weight = part,
         .multipliers = multipliers + first * kTileColumns,
         .tiles = tiles,
         .tile_stride = tile_bytes,
-        // Many rows have the time to fetch a whole chunk.
-        .prefetch = count == groups ? kPrefetchBytes : count * layout_.group_bytes(),
+        // While many rows share a chunk there is time to fetch all of the next.
+        .ahead = part + (count == groups ? kPrefetchBytes : count * layout_.group_bytes()),
+        .ahead_tile_stride = tile_bytes,
+        .ahead_step = layout_.group_bytes() / (kGroup / kStep),
         .sums_stride = width};
     if (expand) {
       std::byte* const expanded = workspace.expanded_.data() + thread * kChunkBytes;
       for (std::int64_t tile = 0; tile < tiles; ++tile) {
-        kernels.expand({.codes = product.weight + tile * tile_bytes,
+        kernels.expand({.codes = part + tile * tile_bytes,
                         .multipliers = product.multipliers + tile * tile_bytes,
                         .groups = count,
-                        .prefetch = product.prefetch,
                         .expanded = expanded + tile * count * kInt8GroupBytes});
       }
       product.weight = expanded;
       product.tile_stride = count * kInt8GroupBytes;
-      product.prefetch = 0;
     }
     for (std::int64_t block = 0; block < plan.blocks; ++block) {
       const std::int64_t row = plan.FirstRow(block);
