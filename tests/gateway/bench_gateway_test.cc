@@ -50,6 +50,48 @@ TEST(BenchGatewayTest, EveryTokenArrivesAndTheReportSaysSo) {
   EXPECT_EQ(nlohmann::json::parse(json.str())["asked"]["tokens_wrong"], 0);
 }
 
+TEST(BenchGatewayTest, EveryTokenArrivesAsServerSentEventsBesideClientsThatDoNotRead) {
+  testing::FakeTokenizer tokenizer;
+  const auto producer = TokenProducer::Start(
+      {.model = "fake-model", .tokenizer_digest = "fake-tokenizer", .vocabulary_size = 259});
+  ASSERT_TRUE(producer.ok()) << producer.status();
+  gateway::GatewayOptions options;
+  options.service.admin_listen = "";
+  options.http.listen = "127.0.0.1:0";
+  options.workers = {(*producer)->address()};
+  options.tokenizers = {tokenizer.address()};
+  Metrics metrics;
+  const auto running = gateway::Gateway::Start(options, metrics);
+  ASSERT_TRUE(running.ok()) << running.status();
+  LoadTarget target{
+      .gateway = std::string("127.0.0.1:").append(std::to_string((*running)->port())),
+      .model = "fake-model",
+      .ids = testing::FakeTokenizer::Ids("abcdefghijklmnopqrstuvwxyz"),
+      .http = std::string("127.0.0.1:").append(std::to_string((*running)->http_port())),
+      .producer = producer->get()};
+  for (char letter = 'a'; letter <= 'z'; ++letter) {
+    const std::string text(1, letter);
+    target.texts.emplace(testing::FakeTokenizer::Ids(text).front(), text);
+  }
+  ASSERT_TRUE(WaitForModel(target).ok());
+  StepOptions load{
+      .streams = 40, .tokens_per_second = 20, .warmup_seconds = 0.2, .measured_seconds = 0.5};
+  load.http = true;
+  load.bad_clients = 10;
+  const auto result = RunStep(target, load);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->streams_failed, 0U) << result->first_error;
+  EXPECT_EQ(result->tokens_wrong, 0U);
+  EXPECT_GT(result->delivered_per_second, 100);
+  EXPECT_GT(result->delay_p50, 0);
+  // A wrong text is seen: what is compared is what was sent.
+  target.texts.begin()->second = "?";
+  const auto wrong = RunStep(target, load);
+  ASSERT_TRUE(wrong.ok()) << wrong.status();
+  EXPECT_GT(wrong->tokens_wrong, 0U);
+  EXPECT_GT(wrong->streams_failed, 0U);
+}
+
 TEST(BenchGatewayTest, FailsWithAReasonWhenTheProgramsAreMissing) {
   BenchGatewayOptions options;
   options.programs = "/nonexistent";

@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
+#include <sys/resource.h>
 #include <system_error>
 #include <unistd.h>
 #include <utility>
@@ -56,12 +59,15 @@ class RunFolder {
 struct Vocabulary {
   internal::v1::TokenizerInfo info;
   std::vector<std::uint32_t> ids{};  // each decodes to whole characters
+  std::map<std::uint32_t, std::string> texts{};
 };
 
-// True for a piece that is text of its own: not empty, and no part of a character.
+// True for a piece that is text of its own wherever it stands: not empty, no part of a character,
+// and no space at its beginning, which the first token of a text loses.
 bool IsWholeText(const std::string& piece) {
   const auto continues = [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) == 0x80U; };
-  return !piece.empty() && static_cast<unsigned char>(piece[0]) < 0xF8U && !continues(piece[0]) &&
+  return !piece.empty() && piece[0] != ' ' && static_cast<unsigned char>(piece[0]) < 0xF8U &&
+         !continues(piece[0]) &&
          (static_cast<unsigned char>(piece.back()) < 0x80U || continues(piece.back()));
 }
 
@@ -93,6 +99,7 @@ absl::StatusOr<Vocabulary> ReadVocabulary(const std::string& tokenizer) {
     if (IsWholeText(pieces.pieces(id)) && token != vocabulary.info.bos_id() &&
         token != vocabulary.info.eos_id()) {
       vocabulary.ids.push_back(token);
+      vocabulary.texts.emplace(token, pieces.pieces(id));
     }
   }
   if (vocabulary.ids.empty()) {
@@ -105,6 +112,20 @@ std::filesystem::path ProgramFolder(const std::string& given) {
   std::error_code error;
   const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
   return given.empty() ? self.parent_path() : std::filesystem::path(given);
+}
+
+// How much more memory a service will have than it has now.
+std::function<double()> BeyondNow(const SpawnedService& service) {
+  return [&service, idle = service.ResidentBytes()] { return service.ResidentBytes() - idle; };
+}
+
+// Every stream over HTTP is a descriptor here and in the services, which inherit the limit.
+void RaiseOpenFilesLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+  }
 }
 
 absl::StatusOr<BenchGatewayReport> RunCluster(const BenchGatewayOptions& options) {
@@ -127,23 +148,31 @@ absl::StatusOr<BenchGatewayReport> RunCluster(const BenchGatewayOptions& options
       TokenProducer::Start({.model = vocabulary.info.name(),
                             .tokenizer_digest = vocabulary.info.digest(),
                             .vocabulary_size = vocabulary.info.vocabulary_size()}));
+  const std::size_t streams = options.load.streams + options.load.bad_clients;
   YANGTUO_ASSIGN_OR_RETURN(
       const SpawnedService gateway,
       SpawnedService::Start(
           programs / "yangtuo-gateway",
           {"--http-listen", "127.0.0.1:0", "--workers", producer->address(), "--tokenizers",
-           tokenizer_address, "--max-requests", absl::StrFormat("%d", 2 * options.load.streams),
-           "--max-tokens", "1000000000000"},
+           tokenizer_address, "--max-requests", absl::StrFormat("%d", 2 * streams),
+           "--http-connections", absl::StrFormat("%d", 2 * streams + 16), "--max-tokens",
+           "1000000000000"},
           folder.path()));
   LoadTarget target{.gateway = gateway.address(),
                     .model = vocabulary.info.name(),
                     .ids = std::move(vocabulary.ids),
+                    .http = gateway.http_address(),
+                    .texts = std::move(vocabulary.texts),
                     .producer = producer.get(),
                     .gateway_cpu = [&gateway] { return gateway.CpuSeconds(); }};
   if (tokenizer.has_value()) {
     target.tokenizer_cpu = [&tokenizer] { return tokenizer->CpuSeconds(); };
   }
   YANGTUO_RETURN_IF_ERROR(WaitForModel(target));
+  target.gateway_bytes = BeyondNow(gateway);
+  if (tokenizer.has_value()) {
+    target.tokenizer_bytes = BeyondNow(*tokenizer);
+  }
   return RunLoads(target, options);
 }
 
@@ -175,6 +204,7 @@ absl::StatusOr<BenchGatewayReport> RunLoads(const LoadTarget& target,
 }
 
 int RunBenchGateway(const BenchGatewayOptions& options, std::ostream& out) {
+  RaiseOpenFilesLimit();
   const auto report = RunCluster(options);
   if (!report.ok()) {
     out << "bench gateway: " << report.status().message() << "\n";

@@ -12,6 +12,7 @@ namespace {
 constexpr char kExamples[] = R"(Examples:
   yangtuo bench gateway                              1,000 streams of 20 tokens/s, then a ramp
   yangtuo bench gateway --streams 500 --no-ramp
+  yangtuo bench gateway --http --streams 2000 --rate 5 --bad-clients 100 --no-ramp
   yangtuo bench gateway --json > gateway.json
 
 Starts a tokenizer and a gateway on loopback, with a token producer at the worker's seat and
@@ -28,6 +29,14 @@ void AddBenchGatewayCommand(CLI::App& parent, std::function<int()>& run) {
       ->capture_default_str();
   command->add_option("--rate", options->load.tokens_per_second, "Tokens a second of each stream")
       ->check(CLI::Range(0.1, 10'000.0))
+      ->capture_default_str();
+  command->add_flag("--http", options->load.http,
+                    "Streams are server-sent events of the HTTP API, a connection each");
+  command
+      ->add_option("--bad-clients", options->load.bad_clients,
+                   "With --http: so many further clients begin a stream and stop reading, or "
+                   "close their connection")
+      ->check(CLI::Range(0, 100'000))
       ->capture_default_str();
   command->add_option("--seconds", options->load.measured_seconds, "Measured seconds of each step")
       ->check(CLI::Range(0.5, 3600.0))

@@ -111,69 +111,72 @@ class ClientStream final : public grpc::ClientReadReactor<v1::GenerateResponse> 
   std::vector<float> delays_;
 };
 
-}  // namespace
-
-struct LoadClients::State {
-  Shared shared;
-  std::vector<std::unique_ptr<v1::GenerationService::Stub>> stubs;
-  std::vector<std::unique_ptr<ClientStream>> streams;
-};
-
-std::unique_ptr<LoadClients> LoadClients::Start(const Options& options) {
-  auto state = std::make_unique<State>();
-  for (std::size_t i = 0; i < kConnections; ++i) {
-    grpc::ChannelArguments arguments;
-    arguments.SetInt("yangtuo.connection", static_cast<int>(i));  // else gRPC would share one
-    state->stubs.push_back(v1::GenerationService::NewStub(
-        grpc::CreateCustomChannel(options.gateway, grpc::InsecureChannelCredentials(), arguments)));
-  }
-  const std::size_t count = options.plan->num_streams();
-  {
-    const MutexLock lock(state->shared.mutex);
-    state->shared.open = count;
-  }
-  for (std::size_t i = 0; i < count; ++i) {
-    state->streams.push_back(std::make_unique<ClientStream>(options, i, state->shared));
-    state->streams.back()->Begin(*state->stubs[i % kConnections]);
-  }
-  return std::unique_ptr<LoadClients>(new LoadClients(std::move(state)));
-}
-
-LoadClients::LoadClients(std::unique_ptr<State> state) : state_(std::move(state)) {}
-
-LoadClients::~LoadClients() { Finish(Duration{}); }
-
-std::size_t LoadClients::ended() const {
-  const MutexLock lock(state_->shared.mutex);
-  return state_->streams.size() - state_->shared.open;
-}
-std::uint64_t LoadClients::tokens_received() const { return state_->shared.tokens; }
-
-LoadReport LoadClients::Finish(Duration limit) {
-  Shared& shared = state_->shared;
-  const TimePoint end = std::chrono::steady_clock::now() + limit;
-  bool cancel = false;
-  {
-    const MutexLock lock(shared.mutex);
-    while (shared.open > 0 && std::chrono::steady_clock::now() < end) {
-      shared.ended.WaitUntil(shared.mutex, end);
+class GrpcClients final : public LoadClients {
+ public:
+  explicit GrpcClients(const Options& options) {
+    for (std::size_t i = 0; i < kConnections; ++i) {
+      grpc::ChannelArguments arguments;
+      arguments.SetInt("yangtuo.connection", static_cast<int>(i));  // else gRPC would share one
+      stubs_.push_back(v1::GenerationService::NewStub(grpc::CreateCustomChannel(
+          options.gateway, grpc::InsecureChannelCredentials(), arguments)));
     }
-    cancel = shared.open > 0;
+    const std::size_t count = options.plan->num_streams();
+    {
+      const MutexLock lock(shared_.mutex);
+      shared_.open = count;
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      streams_.push_back(std::make_unique<ClientStream>(options, i, shared_));
+      streams_.back()->Begin(*stubs_[i % kConnections]);
+    }
   }
-  if (cancel) {
-    for (const auto& stream : state_->streams) {
+  ~GrpcClients() override { WaitOrCancel(Duration{}); }
+
+  [[nodiscard]] std::size_t ended() const override {
+    const MutexLock lock(shared_.mutex);
+    return streams_.size() - shared_.open;
+  }
+  [[nodiscard]] std::uint64_t tokens_received() const override { return shared_.tokens; }
+
+  LoadReport Finish(Duration limit) override {
+    WaitOrCancel(limit);
+    LoadReport report;
+    for (const auto& stream : streams_) {
+      stream->AddTo(report);
+    }
+    return report;
+  }
+
+ private:
+  void WaitOrCancel(Duration limit) {
+    const TimePoint end = std::chrono::steady_clock::now() + limit;
+    {
+      const MutexLock lock(shared_.mutex);
+      while (shared_.open > 0 && std::chrono::steady_clock::now() < end) {
+        shared_.ended.WaitUntil(shared_.mutex, end);
+      }
+      if (shared_.open == 0) {
+        return;
+      }
+    }
+    for (const auto& stream : streams_) {
       stream->Cancel();
     }
-    const MutexLock lock(shared.mutex);
-    while (shared.open > 0) {
-      shared.ended.Wait(shared.mutex);
+    const MutexLock lock(shared_.mutex);
+    while (shared_.open > 0) {
+      shared_.ended.Wait(shared_.mutex);
     }
   }
-  LoadReport report;
-  for (const auto& stream : state_->streams) {
-    stream->AddTo(report);
-  }
-  return report;
+
+  mutable Shared shared_;
+  std::vector<std::unique_ptr<v1::GenerationService::Stub>> stubs_;
+  std::vector<std::unique_ptr<ClientStream>> streams_;
+};
+
+}  // namespace
+
+std::unique_ptr<LoadClients> LoadClients::StartGrpc(const Options& options) {
+  return std::make_unique<GrpcClients>(options);
 }
 
 }  // namespace yangtuo::bench_gateway

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -22,35 +23,41 @@ struct LoadReport {
   std::vector<float> delays;       // seconds from producer to client, of the measured tokens
 };
 
-// N clients of one gateway, each with one Generate stream, driven by reactions over a few
-// connections.
+// N clients of one gateway, each with one stream, driven by reactions.
 class LoadClients {
  public:
   struct Options {
-    std::string gateway;  // "host:port"
+    std::string gateway;  // "host:port"; of the HTTP API for StartSse
     std::string model;
     std::shared_ptr<TokenPlan> plan;
     // Delays are kept of tokens from this position on, when the load is steady.
     std::size_t first_measured = 0;
+    // For StartSse: the text of every token of the plan.
+    std::map<std::uint32_t, std::string> texts = {};
+    // For StartSse: the last so many streams of the plan belong to clients that begin and then stop
+    // reading, or close their connection, in turn. They are not in the report.
+    std::size_t bad_clients = 0;
   };
 
-  static std::unique_ptr<LoadClients> Start(const Options& options);
-  ~LoadClients();
+  // Generate calls over a few connections.
+  static std::unique_ptr<LoadClients> StartGrpc(const Options& options);
+  // Server-sent events of /v1/completions, a connection each.
+  static std::unique_ptr<LoadClients> StartSse(const Options& options);
+
+  virtual ~LoadClients() = default;
   LoadClients(const LoadClients&) = delete;
   LoadClients& operator=(const LoadClients&) = delete;
 
   // Streams that have ended, well or not.
-  [[nodiscard]] std::size_t ended() const;
-  [[nodiscard]] std::uint64_t tokens_received() const;
+  [[nodiscard]] virtual std::size_t ended() const = 0;
+  [[nodiscard]] virtual std::uint64_t tokens_received() const = 0;
 
   // Waits for all streams; those that have not ended after `limit` are cancelled and count as
   // failed.
-  LoadReport Finish(Duration limit);
+  virtual LoadReport Finish(Duration limit) = 0;
 
- private:
-  struct State;
-  explicit LoadClients(std::unique_ptr<State> state);
-  std::unique_ptr<State> state_;
+ protected:
+  LoadClients() = default;
 };
 
 }  // namespace yangtuo::bench_gateway

@@ -22,7 +22,7 @@ void SleepSeconds(double seconds) {
   std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
 }
 
-double Read(const std::function<double()>& cpu) { return cpu ? cpu() : 0; }
+double Read(const std::function<double()>& gauge) { return gauge ? gauge() : 0; }
 
 double Quantile(std::vector<float>& values, double quantile) {
   if (values.empty()) {
@@ -67,21 +67,26 @@ absl::Status WaitForModel(const LoadTarget& target) {
 absl::StatusOr<StepResult> RunStep(const LoadTarget& target, const StepOptions& options) {
   const double seconds = options.warmup_seconds + options.measured_seconds + 1;
   const auto tokens = static_cast<std::size_t>(seconds * options.tokens_per_second) + 1;
-  const auto plan = std::make_shared<TokenPlan>(target.ids, options.streams, tokens);
+  const std::size_t streams = options.streams + (options.http ? options.bad_clients : 0);
+  const auto plan = std::make_shared<TokenPlan>(target.ids, streams, tokens);
   target.producer->SetPlan(plan, options.tokens_per_second);
   const auto first_measured =
       static_cast<std::size_t>(options.warmup_seconds * options.tokens_per_second);
-  const auto clients = LoadClients::Start({.gateway = target.gateway,
-                                           .model = target.model,
-                                           .plan = plan,
-                                           .first_measured = first_measured});
+  LoadClients::Options load{.gateway = options.http ? target.http : target.gateway,
+                            .model = target.model,
+                            .plan = plan,
+                            .first_measured = first_measured};
+  if (options.http) {
+    load.texts = target.texts;
+    load.bad_clients = options.bad_clients;
+  }
+  const auto clients = options.http ? LoadClients::StartSse(load) : LoadClients::StartGrpc(load);
   const TimePoint give_up = std::chrono::steady_clock::now() + kOpenLimit;
-  while (target.producer->streams_begun() + clients->ended() < options.streams) {
+  while (target.producer->streams_begun() + clients->ended() < streams) {
     if (std::chrono::steady_clock::now() > give_up) {
       return absl::UnavailableError(absl::StrFormat(
-          "only %d of %d streams began within %d s: %s", target.producer->streams_begun(),
-          options.streams, std::chrono::seconds(kOpenLimit).count(),
-          clients->Finish(Duration{}).first_error));
+          "only %d of %d streams began within %d s: %s", target.producer->streams_begun(), streams,
+          std::chrono::seconds(kOpenLimit).count(), clients->Finish(Duration{}).first_error));
     }
     SleepSeconds(0.01);
   }
@@ -97,6 +102,9 @@ absl::StatusOr<StepResult> RunStep(const LoadTarget& target, const StepOptions& 
   result.delivered_per_second = static_cast<double>(clients->tokens_received() - received) / wall;
   result.gateway_cores = (Read(target.gateway_cpu) - gateway_cpu) / wall;
   result.tokenizer_cores = (Read(target.tokenizer_cpu) - tokenizer_cpu) / wall;
+  const auto all = static_cast<double>(streams);
+  result.gateway_bytes_per_stream = Read(target.gateway_bytes) / all;
+  result.tokenizer_bytes_per_stream = Read(target.tokenizer_bytes) / all;
   LoadReport report = clients->Finish(
       std::chrono::duration_cast<Duration>(std::chrono::duration<double>(1 + kLateSeconds)));
   std::uint64_t produced = 0;

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,10 @@ struct StepOptions {
   double tokens_per_second = 20;  // of one stream
   double warmup_seconds = 2;
   double measured_seconds = 5;
+  // Server-sent events of the HTTP API instead of gRPC streams.
+  bool http = false;
+  // With `http`: further clients that begin a stream each and stop reading it, or vanish.
+  std::size_t bad_clients = 0;
 };
 
 // What came of it.
@@ -27,6 +32,8 @@ struct StepResult {
   double delivered_per_second = 0;  // to the clients, while measured
   double gateway_cores = 0;         // processor time over wall time; 0 when not known
   double tokenizer_cores = 0;
+  double gateway_bytes_per_stream = 0;  // resident, beyond what it takes when idle; 0: not known
+  double tokenizer_bytes_per_stream = 0;
   double delay_p50 = 0;  // seconds, of measured tokens
   double delay_p99 = 0;
   double delay_max = 0;
@@ -43,10 +50,16 @@ struct LoadTarget {
   std::string gateway;
   std::string model;
   std::vector<std::uint32_t> ids;  // tokens to draw from
+  // For StepOptions::http: the HTTP API's address, and the ids' texts.
+  std::string http{};
+  std::map<std::uint32_t, std::string> texts{};
   TokenProducer* producer = nullptr;
   // Processor seconds used so far; may be empty.
   std::function<double()> gateway_cpu{};
   std::function<double()> tokenizer_cpu{};
+  // Resident bytes beyond those of the idle process; may be empty.
+  std::function<double()> gateway_bytes{};
+  std::function<double()> tokenizer_bytes{};
 };
 
 // Waits until the gateway serves the target's model. UNAVAILABLE when it does not.

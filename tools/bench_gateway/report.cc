@@ -35,6 +35,10 @@ nlohmann::json ToJson(const StepResult& step) {
           {"gateway_cores", step.gateway_cores},
           {"tokenizer_cores", step.tokenizer_cores},
           {"tokens_per_second_per_core", PerCore(step)},
+          {"transport", step.options.http ? "sse" : "grpc"},
+          {"bad_clients", step.options.bad_clients},
+          {"gateway_bytes_per_stream", step.gateway_bytes_per_stream},
+          {"tokenizer_bytes_per_stream", step.tokenizer_bytes_per_stream},
           {"delay_p50_seconds", step.delay_p50},
           {"delay_p99_seconds", step.delay_p99},
           {"delay_max_seconds", step.delay_max},
@@ -60,7 +64,11 @@ void PrintTable(const BenchGatewayReport& report, std::ostream& out) {
     PrintRow(step, out);
   }
   out << absl::StrFormat(
-      "\nHighest sustained load: %.0f tokens/s. Delays are from producer to client.\n",
+      "\nMemory of a stream (%s) beyond the idle process: gateway %.1f kB, tokenizer %.1f kB.\n",
+      report.asked.options.http ? "SSE" : "gRPC", report.asked.gateway_bytes_per_stream / 1e3,
+      report.asked.tokenizer_bytes_per_stream / 1e3);
+  out << absl::StrFormat(
+      "Highest sustained load: %.0f tokens/s. Delays are from producer to client.\n",
       SaturationRate(report));
 }
 

@@ -48,6 +48,9 @@ absl::StatusOr<SpawnedService> SpawnedService::Start(const std::filesystem::path
     const auto parsed = nlohmann::json::parse(ReadAll(ports), nullptr, false);
     if (parsed.is_object() && parsed.contains("grpc") && parsed["grpc"].is_number_integer()) {
       service.address_ = absl::StrFormat("127.0.0.1:%d", parsed["grpc"].get<int>());
+      if (parsed.contains("http") && parsed["http"].is_number_integer()) {
+        service.http_address_ = absl::StrFormat("127.0.0.1:%d", parsed["http"].get<int>());
+      }
       return service;
     }
     if (const auto ended = service.process_.Poll(); ended.has_value()) {
@@ -58,6 +61,15 @@ absl::StatusOr<SpawnedService> SpawnedService::Start(const std::filesystem::path
   }
   return absl::UnavailableError(
       absl::StrFormat("%s did not start: %s", name, ReadTail(log, kLogTailLines)));
+}
+
+double SpawnedService::ResidentBytes() const {
+  // proc(5): pages of the whole program, then those that are resident.
+  std::istringstream fields(ReadAll(absl::StrFormat("/proc/%d/statm", process_.pid())));
+  double size = 0;
+  double resident = 0;
+  fields >> size >> resident;
+  return resident * static_cast<double>(sysconf(_SC_PAGESIZE));
 }
 
 double SpawnedService::CpuSeconds() const {

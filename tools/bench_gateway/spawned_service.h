@@ -21,6 +21,9 @@ class SpawnedService {
                                               std::vector<std::string> arguments,
                                               const std::filesystem::path& folder);
   [[nodiscard]] const std::string& address() const { return address_; }
+  // Of the HTTP API; empty when it has none.
+  [[nodiscard]] const std::string& http_address() const { return http_address_; }
+  [[nodiscard]] double ResidentBytes() const;
   // Of all its threads, user and system, since it began.
   [[nodiscard]] double CpuSeconds() const;
 
@@ -29,6 +32,7 @@ class SpawnedService {
 
   ChildProcess process_;
   std::string address_;
+  std::string http_address_;
 };
 
 }  // namespace yangtuo::bench_gateway
