@@ -4,10 +4,14 @@
 #include <cstring>
 
 #include "inference_core/kernels/narrow_lanes.h"
+#include "inference_core/kernels/parallel.h"
 #include "inference_core/kernels/simd_path.h"
 
 namespace yangtuo::kernels {
 namespace {
+
+// Elements below which waking a team costs more than it saves.
+constexpr std::int64_t kTeamElements = std::int64_t{1} << 14;
 
 // One head's keys or values at one position, converted: the elements, padded with zeros, and their
 // scale (int8).
@@ -133,6 +137,31 @@ class HeadBlock {
   std::byte* scales_;
 };
 
+struct HeadRows {
+  const KeysAndValues& rows;
+  std::int64_t head;
+  ConvertKernel convert;
+};
+
+void StoreHead(const KvLayout& layout, const SequenceRows& sequence, const HeadRows& from,
+               std::byte* layer) {
+  const auto head_dim = static_cast<std::size_t>(layout.head_dim);
+  const std::int64_t column = from.head * layout.head_dim;
+  Converted converted;
+  converted.scale = 0.0F;
+  for (std::int64_t r = 0; r < sequence.rows; ++r) {
+    const std::int64_t row = sequence.first_row + r;
+    const std::int64_t position = sequence.first_position + r;
+    const std::int64_t block =
+        sequence.blocks[static_cast<std::size_t>(position / kBlockPositions)];
+    const HeadBlock to(layout, layer, from.head, block);
+    from.convert({from.rows.keys.Row(row) + column, head_dim}, converted);
+    to.StoreKey(converted, position % kBlockPositions);
+    from.convert({from.rows.values.Row(row) + column, head_dim}, converted);
+    to.StoreValue(converted, position % kBlockPositions);
+  }
+}
+
 }  // namespace
 
 std::string_view NameOf(KvType type) {
@@ -154,28 +183,19 @@ std::optional<KvType> KvTypeNamed(std::string_view name) {
 }
 
 void StoreKeysAndValues(const KvLayout& layout, std::span<const SequenceRows> batch,
-                        Rows<const float> keys, Rows<const float> values, std::byte* layer) {
+                        const KeysAndValues& rows, std::byte* layer, int threads) {
   const ConvertKernel convert = ConversionTo(layout.type);
-  const auto head_dim = static_cast<std::size_t>(layout.head_dim);
-  Converted converted;
-  converted.scale = 0.0F;
+  std::int64_t tokens = 0;
   for (const SequenceRows& sequence : batch) {
-    for (std::int64_t r = 0; r < sequence.rows; ++r) {
-      const std::int64_t position = sequence.first_position + r;
-      const std::int64_t block =
-          sequence.blocks[static_cast<std::size_t>(position / kBlockPositions)];
-      const std::int64_t slot = position % kBlockPositions;
-      const float* key = keys.Row(sequence.first_row + r);
-      const float* value = values.Row(sequence.first_row + r);
-      for (std::int64_t h = 0; h < layout.kv_heads; ++h) {
-        const HeadBlock head(layout, layer, h, block);
-        convert({key + h * layout.head_dim, head_dim}, converted);
-        head.StoreKey(converted, slot);
-        convert({value + h * layout.head_dim, head_dim}, converted);
-        head.StoreValue(converted, slot);
-      }
-    }
+    tokens += sequence.rows;
   }
+  const int team = tokens * layout.kv_heads * layout.head_dim < kTeamElements ? 1 : threads;
+  // No two heads share a cache line.
+  ParallelFor(team, layout.kv_heads, [&](std::int64_t head) {
+    for (const SequenceRows& sequence : batch) {
+      StoreHead(layout, sequence, {.rows = rows, .head = head, .convert = convert}, layer);
+    }
+  });
 }
 
 }  // namespace yangtuo::kernels

@@ -77,8 +77,14 @@ struct SequenceRows {
   std::span<const std::int32_t> blocks;  // of positions 0 .. first_position + rows - 1
 };
 
-// Writes keys and values [tokens, kv_heads * head_dim] of a batch to their blocks in `layer`.
+// Of a batch, both [tokens, kv_heads * head_dim].
+struct KeysAndValues {
+  Rows<const float> keys;
+  Rows<const float> values;
+};
+
+// Writes them to their blocks in `layer`.
 void StoreKeysAndValues(const KvLayout& layout, std::span<const SequenceRows> batch,
-                        Rows<const float> keys, Rows<const float> values, std::byte* layer);
+                        const KeysAndValues& rows, std::byte* layer, int threads);
 
 }  // namespace yangtuo::kernels

@@ -107,7 +107,8 @@ absl::Status LlamaShard::RunLayer(const LayerWeights& layer, std::byte* kv, Matr
   rope_.Apply(positions_, q, threads);
   rope_.Apply(positions_, k, threads);
 
-  kernels::StoreKeysAndValues(kv_.shape().layout, sequences_, k, v, kv);
+  kernels::StoreKeysAndValues(kv_.shape().layout, sequences_, {.keys = k, .values = v}, kv,
+                              threads);
   const Matrix attended = Use(attended_, queries);
   attention_.Run(q, kv, attended);
   YANGTUO_RETURN_IF_ERROR(layer.attention_out.Run(attended, added, workspace_));

@@ -82,7 +82,7 @@ void FillLayer(const KvLayout& layout, std::span<const std::int32_t> blocks, std
   const AlignedBuffer<float> numbers = Random(positions * width);
   const SequenceRows all{.first_row = 0, .rows = positions, .first_position = 0, .blocks = blocks};
   const Rows<const float> rows(numbers.data(), positions, width, width);
-  StoreKeysAndValues(layout, {&all, 1}, rows, rows, layer);
+  StoreKeysAndValues(layout, {&all, 1}, {.keys = rows, .values = rows}, layer, 1);
 }
 
 // One row of each of `seqs` sequences of a 7B model's layer: bound by reading keys and values.
@@ -183,8 +183,9 @@ void StoreKv(benchmark::State& state) {
   const Rows<const float> all(qkv.data(), rows, 3 * 4096, 3 * 4096);
   const SequenceRows batch{.first_row = 0, .rows = rows, .first_position = 0, .blocks = table};
   for (auto _ : state) {
-    StoreKeysAndValues(layout, {&batch, 1}, all.Columns(4096, 4096), all.Columns(8192, 4096),
-                       layer.data());
+    StoreKeysAndValues(layout, {&batch, 1},
+                       {.keys = all.Columns(4096, 4096), .values = all.Columns(8192, 4096)},
+                       layer.data(), Threads());
     benchmark::ClobberMemory();
   }
   state.SetItemsProcessed(state.iterations() * rows * 2 * 4096);

@@ -122,8 +122,10 @@ class Runs {
     const AlignedBuffer<float> kept = MadeUp(positions * width);
     const kernels::SequenceRows all{
         .first_row = 0, .rows = positions, .first_position = 0, .blocks = table};
-    kernels::StoreKeysAndValues(layout, {&all, 1}, {kept.data(), positions, width, width},
-                                {kept.data(), positions, width, width}, layer.data());
+    kernels::StoreKeysAndValues(
+        layout, {&all, 1},
+        {{kept.data(), positions, width, width}, {kept.data(), positions, width, width}},
+        layer.data(), threads_);
     const AlignedBuffer<float> q = MadeUp(rows * kHidden);
     AlignedBuffer<float> y(q.size());
     kernels::PagedAttention attention(

@@ -98,8 +98,9 @@ class Sequence {
       const SequenceRows batch{
           .first_row = 0, .rows = rows, .first_position = first, .blocks = blocks_};
       StoreKeysAndValues(Layout(), {&batch, 1},
-                         {k_.data() + first * kv_width, rows, kv_width, kv_width},
-                         {v_.data() + first * kv_width, rows, kv_width, kv_width}, memory_.data());
+                         {.keys = {k_.data() + first * kv_width, rows, kv_width, kv_width},
+                          .values = {v_.data() + first * kv_width, rows, kv_width, kv_width}},
+                         memory_.data(), way.threads);
       attention.Plan({&batch, 1});
       attention.Run({q_.data() + first * width, rows, width, width}, memory_.data(),
                     {y.data() + first * width, rows, width, width});
@@ -272,8 +273,8 @@ TEST_P(AttentionTypes, LeavesOtherSequencesOfTheBatchAlone) {
   PagedAttention attention({.kv = layout, .heads = 4, .max_positions = 64, .threads = 2});
   const auto run = [&](std::span<const SequenceRows> sequences) {
     std::vector<float> y(q.size());
-    StoreKeysAndValues(layout, sequences, {k.data(), 7, 16, 16}, {v.data(), 7, 16, 16},
-                       memory.data());
+    StoreKeysAndValues(layout, sequences, {{k.data(), 7, 16, 16}, {v.data(), 7, 16, 16}},
+                       memory.data(), 2);
     attention.Plan(sequences);
     attention.Run({q.data(), 7, 32, 32}, memory.data(), {y.data(), 7, 32, 32});
     return y;
