@@ -108,6 +108,29 @@ void AddModelFlags(CLI::App& app, WorkerOptions& options) {
       })
       ->capture_default_str()
       ->group(kModel);
+  static const std::map<std::string, kernels::IntegerPath> kInstructionSets = {
+      {"auto", kernels::IntegerPath::kFastest},
+      {"portable", kernels::IntegerPath::kPortable},
+      {"avx2", kernels::IntegerPath::kAvx2},
+      {"avx512_vnni", kernels::IntegerPath::kAvx512Vnni}};
+  app.add_option_function<std::string>(
+         "--integer-instructions",
+         [&options](const std::string& name) {
+           options.stage.integer_path = kInstructionSets.at(name);
+         },
+         "Instruction set of int8 and int4 products, which all give the same tokens; auto: the "
+         "best that the CPU has")
+      ->check(CLI::IsMember(kInstructionSets))
+      ->default_function([&options] {
+        for (const auto& [name, path] : kInstructionSets) {
+          if (path == options.stage.integer_path) {
+            return name;
+          }
+        }
+        return std::string();
+      })
+      ->capture_default_str()
+      ->group(kModel);
   app.add_option_function<std::string>(
          "--packed-weights",
          [&options](const std::string& place) { options.packed_weights = place; },

@@ -193,13 +193,17 @@ TEST_P(StageProperties, EveryInstructionSetGivesIntegerTypesTheSameTokens) {
   StageOptions options = Options();
   std::vector<std::vector<DriverAnswer>> answers;
   for (const kernels::IntegerPath path :
-       {kernels::IntegerPath::kPortable, kernels::IntegerPath::kFastest}) {
+       {kernels::IntegerPath::kPortable, kernels::IntegerPath::kAvx2,
+        kernels::IntegerPath::kAvx512Vnni}) {
+    if (kernels::KernelsOf(path) == nullptr) {
+      continue;
+    }
     options.integer_path = path;
     const auto stage = LoadLlamaStage(options, nullptr);
     ASSERT_TRUE(stage.ok()) << stage.status();
     answers.push_back(Drive(**stage, Mixture(10, 9), {.seed = 5, .max_chunk = 64}));
+    ExpectSame(answers.front(), answers.back(), "another instruction set");
   }
-  ExpectSame(answers[0], answers[1], "plain loops and the fastest kernels");
 }
 
 TEST_P(StageProperties, EveryPipelineCutGivesTheSameBits) {
