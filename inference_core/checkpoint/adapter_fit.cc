@@ -101,7 +101,7 @@ absl::Status CheckTensors(const AdaptedModel& model, const PeftAdapter& adapter)
       return Misfit(model, adapter,
                     absl::StrFormat("%s is for a tensor that the model does not have; the nearest "
                                     "is %s",
-                                    entry->second.a.name, NearestName(entry->first, names)));
+                                    entry->second.a.name, NearestTensorName(entry->first, names)));
     }
     if (found->second.shape.size() != 2 || found->second.part == LlamaPart::kEmbedding ||
         found->second.part == LlamaPart::kHead) {
@@ -117,7 +117,7 @@ absl::Status CheckTensors(const AdaptedModel& model, const PeftAdapter& adapter)
       return Misfit(model, adapter,
                     absl::StrFormat("%s is for a tensor that the model does not have; the nearest "
                                     "is %s",
-                                    saved.name, NearestName(name, names)));
+                                    saved.name, NearestTensorName(name, names)));
     }
     const bool by_token = name == kEmbedding || name == kHead;
     const std::vector<std::int64_t>& shape = found->second.shape;

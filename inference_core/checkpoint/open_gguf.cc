@@ -33,9 +33,8 @@ absl::StatusOr<StoredTensor> FindTensor(const GgufFile& file, const std::string&
     for (const StoredTensor& tensor : file.tensors()) {
       names.push_back(tensor.name);
     }
-    return absl::NotFoundError(absl::StrFormat("%s has no tensor %s; the nearest name is %s",
-                                               file.path().string(), name,
-                                               NearestName(name, names)));
+    return absl::NotFoundError(absl::StrFormat("%s has no tensor %s%s", file.path().string(), name,
+                                               NearestTensorHint(name, names)));
   }
   if (!found->unsupported_type.empty()) {
     return absl::UnimplementedError(absl::StrFormat("%s: tensor %s: type %s is not supported",

@@ -14,8 +14,8 @@ absl::StatusOr<std::size_t> FindTensor(const TensorSource& source, std::string_v
     }
     names.push_back(tensors[i].name);
   }
-  return absl::NotFoundError(absl::StrFormat("the model has no tensor %s; the nearest name is %s",
-                                             name, NearestName(name, names)));
+  return absl::NotFoundError(
+      absl::StrFormat("the model has no tensor %s%s", name, NearestTensorHint(name, names)));
 }
 
 }  // namespace yangtuo

@@ -3,7 +3,11 @@
 #include <algorithm>
 #include <cstddef>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <numeric>
+
+#include "absl/strings/str_cat.h"
+#include "inference_core/formats/strict_json.h"
 
 namespace yangtuo {
 namespace {
@@ -28,7 +32,7 @@ std::size_t Edits(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-std::string NearestName(std::string_view name, const std::vector<std::string>& names) {
+std::string NearestTensorName(std::string_view name, const std::vector<std::string>& names) {
   const std::string* nearest = nullptr;
   std::size_t fewest = std::numeric_limits<std::size_t>::max();
   for (const std::string& candidate : names) {
@@ -40,6 +44,12 @@ std::string NearestName(std::string_view name, const std::vector<std::string>& n
     }
   }
   return nearest == nullptr ? "" : *nearest;
+}
+
+std::string NearestTensorHint(std::string_view name, const std::vector<std::string>& names) {
+  return names.empty()
+             ? "; it has no tensors at all"
+             : absl::StrCat("; the nearest name is ", Shown(NearestTensorName(name, names)));
 }
 
 }  // namespace yangtuo

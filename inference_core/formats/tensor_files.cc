@@ -188,9 +188,9 @@ absl::StatusOr<TensorFiles> TensorFiles::OpenFile(const fs::path& file) {
 absl::StatusOr<StoredTensor> TensorFiles::Find(const std::string& name) const {
   const auto found = state_->tensors.find(name);
   if (found == state_->tensors.end()) {
-    return absl::NotFoundError(absl::StrFormat("%s has no tensor %s; the nearest name is %s",
+    return absl::NotFoundError(absl::StrFormat("%s has no tensor %s%s",
                                                state_->files.front().path.parent_path().string(),
-                                               Shown(name), Shown(NearestName(name, Names()))));
+                                               Shown(name), NearestTensorHint(name, Names())));
   }
   const StoredTensor& tensor = found->second;
   if (!tensor.unsupported_type.empty()) {

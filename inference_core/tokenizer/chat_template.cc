@@ -241,24 +241,25 @@ std::vector<std::string_view> ChatTemplateNames() {
   return names;
 }
 
-std::string_view DefaultChatTemplate(std::string_view metadata, const Vocabulary& vocabulary) {
+TemplateChoice DefaultChatTemplate(std::string_view metadata, const Vocabulary& vocabulary) {
   if (const absl::StatusOr<ChatTemplate> named = FindChatTemplate(metadata); named.ok()) {
-    return named->name;
-  }
-  const std::int32_t vocab = vocabulary.size();
-  if (vocab == 49954 || (vocab == 6001 && vocabulary.piece(vocab - 1).literal == "[PAD]")) {
-    return "alpaca";
-  }
-  if (vocab == 55296) {
-    return "alpaca-2";
+    return {.name = named->name};
   }
   const auto shows = [metadata](std::string_view mark) {
     return metadata.find(mark) != std::string_view::npos;
   };
-  if (shows("[INST]") && shows("<<SYS>>")) {
-    return "llama-2";
+  const std::string_view family = shows("[INST]") && shows("<<SYS>>") ? "llama-2"
+                                  : shows("### Instruction:")         ? "alpaca"
+                                                                      : "";
+  const bool known = metadata.empty() || !family.empty();
+  const std::int32_t vocab = vocabulary.size();
+  if (vocab == 49954 || (vocab == 6001 && vocabulary.piece(vocab - 1).literal == "[PAD]")) {
+    return {.name = "alpaca", .known = known};
   }
-  return shows("### Instruction:") ? "alpaca" : "";
+  if (vocab == 55296) {
+    return {.name = "alpaca-2", .known = known};
+  }
+  return {.name = family, .known = known};
 }
 
 absl::StatusOr<std::vector<ChatSegment>> RenderChat(const ChatTemplate& chat_template,

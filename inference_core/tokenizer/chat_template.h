@@ -40,9 +40,15 @@ absl::StatusOr<ChatTemplate> FindChatTemplate(std::string_view name);
 
 // The template of a model: the one that its metadata names; else by vocabulary, which tells more
 // than a Jinja text (49,954 and 6,001 with [PAD] are alpaca, 55,296 is alpaca-2); else the family
-// that the Jinja text in `metadata` shows. Empty: completion only.
-[[nodiscard]] std::string_view DefaultChatTemplate(std::string_view metadata,
-                                                   const Vocabulary& vocabulary);
+// that the Jinja text in `metadata` shows.
+struct TemplateChoice {
+  std::string_view name;  // empty: completion only
+  // Whether the metadata is empty or was understood. If not, the model's makers wanted something
+  // else than `name`, and its users should be told.
+  bool known = true;
+};
+[[nodiscard]] TemplateChoice DefaultChatTemplate(std::string_view metadata,
+                                                 const Vocabulary& vocabulary);
 
 // A rendered conversation: text that is encoded on its own, or a special token. Never are special
 // tokens parsed out of text, so no message can forge one.

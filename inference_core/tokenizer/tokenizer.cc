@@ -16,26 +16,28 @@ namespace {
 constexpr std::size_t kMaxTextBytes = std::size_t{1} << 30;
 
 // The id of the default template's choice must be a name that exists.
-absl::StatusOr<std::string> ChooseTemplate(const std::string& asked, const HfTokenizerFiles& files,
-                                           const Vocabulary& vocabulary) {
+absl::StatusOr<TemplateChoice> ChooseTemplate(const std::string& asked,
+                                              const HfTokenizerFiles& files,
+                                              const Vocabulary& vocabulary) {
   if (asked == "none") {
-    return std::string();
+    return TemplateChoice{};
   }
   if (!asked.empty()) {
-    YANGTUO_RETURN_IF_ERROR(FindChatTemplate(asked).status());
-    return asked;
+    YANGTUO_ASSIGN_OR_RETURN(const ChatTemplate found, FindChatTemplate(asked));
+    return TemplateChoice{.name = found.name};
   }
-  return std::string(DefaultChatTemplate(files.chat_template, vocabulary));
+  return DefaultChatTemplate(files.chat_template, vocabulary);
 }
 
 }  // namespace
 
 Tokenizer::Tokenizer(Vocabulary vocabulary, SpecialTokens specials, SentencePieceModel model,
-                     std::string chat_template)
+                     const TemplateChoice& chat_template)
     : vocabulary_(std::move(vocabulary)),
       specials_(std::move(specials)),
       model_(std::move(model)),
-      chat_template_(std::move(chat_template)),
+      chat_template_(chat_template.name),
+      template_known_(chat_template.known),
       lone_prefix_id_(vocabulary_.Find(kSpaceSymbol)) {}
 
 absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::Load(const std::filesystem::path& path,
@@ -60,13 +62,13 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::FromModel(
     return absl::DataLossError(
         absl::StrFormat("%s: %s", origin, std::string(specials.status().message())));
   }
-  YANGTUO_ASSIGN_OR_RETURN(std::string chat_template,
+  YANGTUO_ASSIGN_OR_RETURN(const TemplateChoice chat_template,
                            ChooseTemplate(options.chat_template, files, vocabulary));
   YANGTUO_ASSIGN_OR_RETURN(const SentencePieceLibrary* library,
                            SentencePieceLibrary::Load(options.shim));
   YANGTUO_ASSIGN_OR_RETURN(SentencePieceModel loaded, library->CreateModel(model, origin));
-  return std::unique_ptr<const Tokenizer>(new Tokenizer(
-      std::move(vocabulary), *std::move(specials), std::move(loaded), std::move(chat_template)));
+  return std::unique_ptr<const Tokenizer>(
+      new Tokenizer(std::move(vocabulary), *std::move(specials), std::move(loaded), chat_template));
 }
 
 absl::StatusOr<std::vector<std::int32_t>> Tokenizer::Encode(std::string_view text,

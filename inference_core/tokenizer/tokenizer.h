@@ -33,6 +33,8 @@ struct EncodeOptions {
   bool drop_lone_prefix = false;
 };
 
+struct TemplateChoice;  // chat_template.h
+
 // One model's tokenizer: text to ids and back. Text is bytes; what is not UTF-8 encodes as U+FFFD.
 // Immutable, thread-safe.
 class Tokenizer {
@@ -59,10 +61,13 @@ class Tokenizer {
   [[nodiscard]] std::optional<std::int32_t> pad_id() const { return specials_.pad_id(); }
   // Name of the template used by default; empty: completion only.
   [[nodiscard]] const std::string& chat_template() const { return chat_template_; }
+  // False when the model's files have a template that is none of ours, so that the one above was
+  // chosen without it.
+  [[nodiscard]] bool template_known() const { return template_known_; }
 
  private:
   Tokenizer(Vocabulary vocabulary, SpecialTokens specials, SentencePieceModel model,
-            std::string chat_template);
+            const TemplateChoice& chat_template);
 
   absl::Status EncodeText(std::string_view text, const EncodeOptions& options,
                           std::vector<std::int32_t>& ids) const;
@@ -71,6 +76,7 @@ class Tokenizer {
   SpecialTokens specials_;
   SentencePieceModel model_;
   std::string chat_template_;
+  bool template_known_ = true;
   std::optional<std::int32_t> lone_prefix_id_;  // of the piece "▁"
 };
 

@@ -1,6 +1,7 @@
 #include "services/tokenizer/tokenizer_process.h"
 
 #include <filesystem>
+#include <string>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -8,6 +9,9 @@
 #include "absl/strings/str_format.h"
 #include "inference_core/base/status_macros.h"
 #include "inference_core/checkpoint/checkpoint.h"
+#include "inference_core/checkpoint/gguf_tokenizer.h"
+#include "inference_core/formats/gguf.h"
+#include "inference_core/tokenizer/hf_tokenizer_files.h"
 #include "services/common/log.h"
 
 namespace yangtuo {
@@ -20,16 +24,34 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> LoadTokenizer(const TokenizerTo
   if (model.path.extension() == ".model" || std::filesystem::is_directory(model.path, error)) {
     return Tokenizer::Load(model.path, options);
   }
-  YANGTUO_ASSIGN_OR_RETURN(const Checkpoint checkpoint, OpenCheckpoint(model.path));
-  if (checkpoint.tokenizer_model.empty()) {
+  HfTokenizerFiles files;
+  std::string bytes;
+  if (model.path.extension() == ".gguf") {
+    // Also of a file that has a vocabulary and no tensors.
+    YANGTUO_ASSIGN_OR_RETURN(const GgufFile file, GgufFile::Open(model.path));
+    YANGTUO_ASSIGN_OR_RETURN(bytes, TokenizerOfGguf(file));
+    YANGTUO_ASSIGN_OR_RETURN(files.chat_template,
+                             file.metadata().Text("tokenizer.chat_template", ""));
+  } else {
+    YANGTUO_ASSIGN_OR_RETURN(Checkpoint checkpoint, OpenCheckpoint(model.path));
+    bytes = std::move(checkpoint.tokenizer_model);
+    files.chat_template = std::move(checkpoint.chat_template);
+  }
+  if (bytes.empty()) {
     return absl::NotFoundError(absl::StrFormat(
         "%s has no tokenizer; name the tokenizer.model that it was made with: --model NAME=FILE",
         model.path.string()));
   }
-  HfTokenizerFiles files;
-  files.chat_template = checkpoint.chat_template;
-  return Tokenizer::FromModel(checkpoint.tokenizer_model, files,
+  return Tokenizer::FromModel(bytes, files,
                               absl::StrFormat("the tokenizer in %s", model.path.string()), options);
+}
+
+void LogUnknownTemplate(const std::string& name, const Tokenizer& tokenizer) {
+  const std::string& used = tokenizer.chat_template();
+  Log(LogLevel::kWarning, "the model's chat template is not known here",
+      {{"name", name},
+       {"used_instead", used.empty() ? std::string("none: completion only") : used},
+       {"to_choose", absl::StrFormat("--template %s=TEMPLATE", name)}});
 }
 
 absl::StatusOr<TokenizerRegistry> LoadTokenizers(const std::vector<TokenizerToLoad>& models) {
@@ -41,6 +63,9 @@ absl::StatusOr<TokenizerRegistry> LoadTokenizers(const std::vector<TokenizerToLo
          {"digest", tokenizer->vocabulary().digest()},
          {"vocabulary_size", static_cast<std::int64_t>(tokenizer->vocabulary().size())},
          {"chat_template", tokenizer->chat_template()}});
+    if (!tokenizer->template_known()) {
+      LogUnknownTemplate(model.name, *tokenizer);
+    }
     YANGTUO_RETURN_IF_ERROR(registry.Add(model.name, std::move(tokenizer)));
   }
   return registry;

@@ -1,5 +1,6 @@
 #include "tools/inspect/inspect.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <system_error>
 #include <utility>
@@ -9,48 +10,22 @@
 #include "inference_core/base/mapped_file.h"
 #include "inference_core/base/status_macros.h"
 #include "inference_core/checkpoint/checkpoint.h"
+#include "inference_core/checkpoint/gguf_tokenizer.h"
 #include "inference_core/checkpoint/known_files.h"
 #include "inference_core/checkpoint/peft_adapter.h"
+#include "inference_core/formats/gguf.h"
 #include "inference_core/tokenizer/hf_tokenizer_files.h"
 #include "inference_core/tokenizer/tokenizer.h"
 #include "tools/common/progress_bar.h"
 #include "tools/common/table.h"
+#include "tools/inspect/family.h"
+#include "tools/inspect/inspect_tensor_file.h"
 
 namespace yangtuo {
 namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::ordered_json;
-
-// Published families, by the size of their vocabulary.
-struct Family {
-  std::int32_t vocab;
-  const char* name;
-  const char* pairs;
-};
-constexpr Family kFamilies[] = {
-    {32000, "LLaMA or Llama-2",
-     "LLaMA's own tokenizer (32000 pieces); base of Chinese-LLaMA and Chinese-Alpaca adapters, "
-     "which "
-     "grow it to 49953 or 49954 rows, and of Chinese-LLaMA-2's (55296)"},
-    {49953, "Chinese-LLaMA",
-     "Chinese-LLaMA's tokenizer (49953 pieces); base of Chinese-Alpaca-Plus and -Pro adapters, "
-     "which "
-     "grow it to 49954 rows. It continues texts: no chat template"},
-    {49954, "Chinese-Alpaca",
-     "Chinese-Alpaca's tokenizer (49954 pieces, the last one [PAD]) and the alpaca chat templates"},
-    {55296, "Chinese-LLaMA-2 or Chinese-Alpaca-2",
-     "Chinese-LLaMA-2's tokenizer (55296 pieces); Alpaca-2 models take the alpaca-2 chat "
-     "template"}};
-
-const Family* FamilyOf(std::int64_t vocab) {
-  for (const Family& family : kFamilies) {
-    if (family.vocab == vocab) {
-      return &family;
-    }
-  }
-  return nullptr;
-}
 
 std::string KindOf(CheckpointFormat format) {
   switch (format) {
@@ -68,13 +43,13 @@ std::string KindOf(CheckpointFormat format) {
   return "model";
 }
 
-void AddTensor(const TensorSpec& tensor, Inspection& found) {
-  found.tensors.push_back(tensor);
-  found.parameters += tensor.rows() * tensor.cols();
-  found.bytes += tensor.bytes();
-  TypeShare& share = found.types[std::string(NameOf(tensor.dtype))];
+void AddListed(ListedTensor tensor, std::int64_t elements, Inspection& found) {
+  found.parameters += elements;
+  found.bytes += tensor.bytes;
+  TypeShare& share = found.types[tensor.type];
   ++share.tensors;
-  share.bytes += tensor.bytes();
+  share.bytes += tensor.bytes;
+  found.tensors.push_back(std::move(tensor));
 }
 
 absl::StatusOr<TokenizerFacts> FactsOf(const std::string& model, const HfTokenizerFiles& files,
@@ -92,7 +67,8 @@ absl::StatusOr<TokenizerFacts> FactsOf(const std::string& model, const HfTokeniz
                                       : std::string(),
                         .bos = vocabulary.piece(tokenizer->bos_id()).literal,
                         .eos = vocabulary.piece(tokenizer->eos_id()).literal,
-                        .chat_template = tokenizer->chat_template()};
+                        .chat_template = tokenizer->chat_template(),
+                        .template_known = tokenizer->template_known()};
 }
 
 void CheckTokenizer(std::int64_t rows, const char* what, Inspection& found) {
@@ -110,7 +86,11 @@ absl::StatusOr<Inspection> InspectModel(const fs::path& path) {
   YANGTUO_ASSIGN_OR_RETURN(const Checkpoint model, OpenCheckpoint(path));
   Inspection found{.path = path.string(), .kind = KindOf(model.format), .config = model.config};
   for (const TensorSpec& tensor : model.tensors->tensors()) {
-    AddTensor(tensor, found);
+    AddListed({.name = tensor.name,
+               .type = std::string(NameOf(tensor.dtype)),
+               .shape = tensor.shape,
+               .bytes = tensor.bytes()},
+              tensor.rows() * tensor.cols(), found);
   }
   found.digest = model.digest;
   found.weak_digest = model.weak_digest;
@@ -140,15 +120,12 @@ absl::StatusOr<Inspection> InspectAdapter(const fs::path& path) {
   Inspection found{.path = path.string(), .kind = "LoRA adapter (PEFT)"};
   AdapterFacts facts{
       .rank = adapter.config.rank, .scale = adapter.config.scale, .factors = adapter.pairs.size()};
-  const auto add = [&found](const StoredTensor& tensor, const std::string& name) {
-    AddTensor({.name = name, .dtype = tensor.dtype, .shape = tensor.shape}, found);
-  };
   for (const auto& [name, pair] : adapter.pairs) {
-    add(pair.a, name + " (lora_A)");
-    add(pair.b, name + " (lora_B)");
+    AddStored(pair.a, name + " (lora_A)", found);
+    AddStored(pair.b, name + " (lora_B)", found);
   }
   for (const auto& [name, tensor] : adapter.saved) {
-    add(tensor, name);
+    AddStored(tensor, name, found);
     facts.replaces.push_back(name);
     if (name == "model.embed_tokens.weight" && !tensor.shape.empty()) {
       facts.rows = tensor.shape.front();
@@ -175,6 +152,13 @@ absl::StatusOr<Inspection> InspectAdapter(const fs::path& path) {
   return found;
 }
 
+void AddPairsOfTokenizer(std::int32_t pieces, Inspection& found) {
+  found.pairs_with.push_back(absl::StrFormat(
+      "models whose embedding has %d rows or a few more%s", pieces,
+      FamilyOf(pieces) == nullptr ? std::string()
+                                  : absl::StrFormat(": %s", FamilyOf(pieces)->name)));
+}
+
 absl::StatusOr<Inspection> InspectTokenizer(const fs::path& path) {
   YANGTUO_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
   const std::string model(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
@@ -184,16 +168,85 @@ absl::StatusOr<Inspection> InspectTokenizer(const fs::path& path) {
   Inspection found{.path = path.string(), .kind = "sentencepiece tokenizer"};
   found.bytes = static_cast<std::int64_t>(model.size());
   YANGTUO_ASSIGN_OR_RETURN(found.tokenizer, FactsOf(model, files, path.string()));
-  found.pairs_with.push_back(
-      absl::StrFormat("models whose embedding has %d rows or a few more%s", found.tokenizer->pieces,
-                      FamilyOf(found.tokenizer->pieces) == nullptr
-                          ? std::string()
-                          : absl::StrFormat(": %s", FamilyOf(found.tokenizer->pieces)->name)));
+  AddPairsOfTokenizer(found.tokenizer->pieces, found);
   return found;
 }
 
-std::string ShapeText(const TensorSpec& tensor) {
+absl::Status AddTokenizerOfGguf(const GgufFile& file, Inspection& found) {
+  YANGTUO_ASSIGN_OR_RETURN(const std::string model, TokenizerOfGguf(file));
+  if (model.empty()) {
+    YANGTUO_ASSIGN_OR_RETURN(const std::string kind,
+                             file.metadata().Text("tokenizer.ggml.model", "none"));
+    found.problems.push_back(absl::StrFormat(
+        "it has no sentencepiece tokenizer (tokenizer.ggml.model llama), found %s", kind));
+    return absl::OkStatus();
+  }
+  HfTokenizerFiles files;
+  YANGTUO_ASSIGN_OR_RETURN(files.chat_template,
+                           file.metadata().Text("tokenizer.chat_template", ""));
+  YANGTUO_ASSIGN_OR_RETURN(found.tokenizer, FactsOf(model, files, file.path().string()));
+  AddPairsOfTokenizer(found.tokenizer->pieces, found);
+  return absl::OkStatus();
+}
+
+// A GGUF file that is no model for Yangtuo, because of `refusal`: what is in it all the same.
+absl::StatusOr<Inspection> InspectOtherGguf(const GgufFile& file, const absl::Status& refusal) {
+  const bool vocabulary = file.tensors().empty();
+  YANGTUO_ASSIGN_OR_RETURN(const std::string architecture,
+                           file.metadata().Text("general.architecture", "unknown"));
+  Inspection found{.path = file.path().string()};
+  found.kind = vocabulary ? std::string("tokenizer: GGUF file of a vocabulary without tensors")
+                          : absl::StrFormat("GGUF file of architecture %s", architecture);
+  for (const StoredTensor& tensor : file.tensors()) {
+    AddStored(tensor, tensor.name, found);
+  }
+  found.bytes = vocabulary ? static_cast<std::int64_t>(file.file_bytes()) : found.bytes;
+  if (!vocabulary) {
+    found.problems.push_back(
+        absl::StrFormat("it cannot be served: %s", std::string(refusal.message())));
+  }
+  if (const absl::Status added = AddTokenizerOfGguf(file, found); !added.ok()) {
+    found.problems.emplace_back(added.message());
+  }
+  return found;
+}
+
+absl::StatusOr<Inspection> InspectFile(const fs::path& path) {
+  std::string begin;
+  {
+    YANGTUO_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
+    begin.assign(reinterpret_cast<const char*>(file.bytes().data()),
+                 std::min<std::size_t>(file.bytes().size(), 9));
+  }
+  if (begin.starts_with("GGUF")) {
+    absl::StatusOr<Inspection> model = InspectModel(path);
+    if (model.ok()) {
+      return model;
+    }
+    YANGTUO_ASSIGN_OR_RETURN(const GgufFile file, GgufFile::Open(path));
+    return InspectOtherGguf(file, model.status());
+  }
+  // torch's zip archive and older pickles, and the JSON header of safetensors after its length.
+  const bool tensors =
+      begin.starts_with("PK") || begin.starts_with("\x80") || (begin.size() > 8 && begin[8] == '{');
+  return tensors || path.extension() == ".safetensors" ? InspectTensorFile(path)
+                                                       : InspectModel(path);
+}
+
+std::string ShapeText(const ListedTensor& tensor) {
   return absl::StrFormat("[%s]", absl::StrJoin(tensor.shape, ", "));
+}
+
+std::string DescribeTokenizer(const TokenizerFacts& tokenizer) {
+  return absl::StrFormat(
+      "tokenizer    %d pieces%s, begins with %s, ends with %s\n             sha256 %s\n"
+      "chat         %s%s\n",
+      tokenizer.pieces,
+      tokenizer.family.empty() ? std::string() : absl::StrFormat(" (%s)", tokenizer.family),
+      tokenizer.bos, tokenizer.eos, tokenizer.sha256,
+      tokenizer.chat_template.empty() ? std::string("no template: it continues texts")
+                                      : absl::StrFormat("template %s", tokenizer.chat_template),
+      tokenizer.template_known ? "" : " (the template that the model has is none of ours)");
 }
 
 std::string DescribeConfig(const LlamaConfig& config) {
@@ -210,6 +263,16 @@ std::string DescribeConfig(const LlamaConfig& config) {
 
 }  // namespace
 
+void AddStored(const StoredTensor& tensor, const std::string& name, Inspection& found) {
+  const bool supported = tensor.unsupported_type.empty();
+  AddListed({.name = name,
+             .type = supported ? std::string(NameOf(tensor.dtype)) : tensor.unsupported_type,
+             .shape = tensor.shape,
+             .bytes = supported ? tensor.rows() * tensor.bytes_per_row()
+                                : static_cast<std::int64_t>(tensor.data.size())},
+            supported ? tensor.rows() * tensor.cols() : 0, found);
+}
+
 absl::StatusOr<Inspection> Inspect(const fs::path& path) {
   std::error_code error;
   if (fs::exists(path / "adapter_config.json", error)) {
@@ -221,7 +284,10 @@ absl::StatusOr<Inspection> Inspect(const fs::path& path) {
   if (only_tokenizer) {
     return InspectTokenizer(path / "tokenizer.model");
   }
-  return path.extension() == ".model" ? InspectTokenizer(path) : InspectModel(path);
+  if (path.extension() == ".model") {
+    return InspectTokenizer(path);
+  }
+  return fs::is_regular_file(path, error) ? InspectFile(path) : InspectModel(path);
 }
 
 std::string Describe(const Inspection& found, bool with_tensors) {
@@ -236,23 +302,17 @@ std::string Describe(const Inspection& found, bool with_tensors) {
         found.adapter->replaces.empty() ? "none" : absl::StrJoin(found.adapter->replaces, ", "));
   }
   if (!found.tensors.empty()) {
-    text += absl::StrFormat("parameters   %d in %d tensors, %s\n", found.parameters,
-                            found.tensors.size(), FormatBytes(found.bytes));
+    text += absl::StrFormat(
+        "%-12s %d in %d tensors, %s\n",
+        found.config.has_value() || found.adapter.has_value() ? "parameters" : "elements",
+        found.parameters, found.tensors.size(), FormatBytes(found.bytes));
     for (const auto& [type, share] : found.types) {
       text += absl::StrFormat("             %-5s %d tensors, %s\n", type, share.tensors,
                               FormatBytes(share.bytes));
     }
   }
   if (found.tokenizer.has_value()) {
-    const TokenizerFacts& tokenizer = *found.tokenizer;
-    text += absl::StrFormat(
-        "tokenizer    %d pieces%s, begins with %s, ends with %s\n             sha256 %s\n"
-        "chat         %s\n",
-        tokenizer.pieces,
-        tokenizer.family.empty() ? std::string() : absl::StrFormat(" (%s)", tokenizer.family),
-        tokenizer.bos, tokenizer.eos, tokenizer.sha256,
-        tokenizer.chat_template.empty() ? std::string("no template: it continues texts")
-                                        : absl::StrFormat("template %s", tokenizer.chat_template));
+    text += DescribeTokenizer(*found.tokenizer);
   }
   if (!found.digest.empty()) {
     text += absl::StrFormat(
@@ -268,9 +328,9 @@ std::string Describe(const Inspection& found, bool with_tensors) {
   }
   if (with_tensors && !found.tensors.empty()) {
     Table table{.columns = {{"TENSOR"}, {"TYPE"}, {"SHAPE"}, {"SIZE", Align::kRight}}, .rows = {}};
-    for (const TensorSpec& tensor : found.tensors) {
-      table.rows.push_back({tensor.name, std::string(NameOf(tensor.dtype)), ShapeText(tensor),
-                            FormatBytes(tensor.bytes())});
+    for (const ListedTensor& tensor : found.tensors) {
+      table.rows.push_back(
+          {tensor.name, tensor.type, ShapeText(tensor), FormatBytes(tensor.bytes)});
     }
     text += '\n';
     text += FormatTable(table, 0);
@@ -313,18 +373,19 @@ std::string EncodeInspection(const Inspection& found) {
                          {"family", found.tokenizer->family},
                          {"bos", found.tokenizer->bos},
                          {"eos", found.tokenizer->eos},
-                         {"chat_template", found.tokenizer->chat_template}};
+                         {"chat_template", found.tokenizer->chat_template},
+                         {"chat_template_known", found.tokenizer->template_known}};
   }
   json["digest"] = found.digest;
   json["weak_digest"] = found.weak_digest;
   json["pairs_with"] = found.pairs_with;
   json["problems"] = found.problems;
   ordered_json tensors = ordered_json::array();
-  for (const TensorSpec& tensor : found.tensors) {
+  for (const ListedTensor& tensor : found.tensors) {
     tensors.push_back({{"name", tensor.name},
-                       {"type", NameOf(tensor.dtype)},
+                       {"type", tensor.type},
                        {"shape", tensor.shape},
-                       {"bytes", tensor.bytes()}});
+                       {"bytes", tensor.bytes}});
   }
   json["tensors"] = tensors;
   return json.dump(1) + "\n";

@@ -9,7 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "inference_core/formats/hf_config.h"
-#include "inference_core/tensor/tensor_spec.h"
+#include "inference_core/formats/stored_tensor.h"
 
 namespace yangtuo {
 
@@ -20,7 +20,8 @@ struct TokenizerFacts {
   std::string family;  // which published tokenizer has as many pieces; may be empty
   std::string bos;
   std::string eos;
-  std::string chat_template;  // the name that a service would choose; empty: completion only
+  std::string chat_template;   // the name that a service would choose; empty: completion only
+  bool template_known = true;  // false: the model has a template that is not one of ours
 };
 
 struct AdapterFacts {
@@ -36,13 +37,20 @@ struct TypeShare {
   std::int64_t bytes = 0;
 };
 
+struct ListedTensor {
+  std::string name;
+  std::string type;  // as flags spell it; of types that are not supported: as the file does
+  std::vector<std::int64_t> shape;  // outermost first
+  std::int64_t bytes = 0;
+};
+
 // What is in a file or folder.
 struct Inspection {
   std::string path = {};
   std::string kind = {};
   std::optional<LlamaConfig> config = {};
-  std::vector<TensorSpec> tensors = {};
-  std::int64_t parameters = 0;
+  std::vector<ListedTensor> tensors = {};
+  std::int64_t parameters = 0;  // elements of supported types
   std::int64_t bytes = 0;
   std::map<std::string, TypeShare> types = {};
   std::optional<TokenizerFacts> tokenizer = {};
@@ -53,7 +61,11 @@ struct Inspection {
   std::vector<std::string> problems = {};    // sentences
 };
 
-// A model in any format, an adapter's folder, or a tokenizer. Errors are those of the readers.
+// Adds a tensor of a file, of any type, under a name.
+void AddStored(const StoredTensor& tensor, const std::string& name, Inspection& found);
+
+// A model in any format, an adapter's folder, a tokenizer, a GGUF file whatever it holds, or one
+// safetensors or torch file. Errors are those of the readers.
 absl::StatusOr<Inspection> Inspect(const std::filesystem::path& path);
 
 // `with_tensors`: a line for each.

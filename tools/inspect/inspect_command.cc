@@ -16,10 +16,12 @@ constexpr char kExamples[] = R"(Examples:
   yangtuo inspect alpaca-7b                  a model in any format, its tokenizer, what it goes with
   yangtuo inspect alpaca-7b.gguf --tensors   every tensor with type, shape and size
   yangtuo inspect chinese-alpaca-lora-7b     an adapter: which base it is for
+  yangtuo inspect pytorch_model-00001-of-00002.bin --tensors   one safetensors or torch file by itself
   yangtuo inspect tokenizer.model
   yangtuo inspect alpaca-7b --json | jq .problems
 
-Nothing is read but headers. Exits with 1 when parts that lie together do not belong together.)";
+Nothing is read but headers. Exits with 1 when parts that lie together do not belong together, or
+what is needed beside a file is not there.)";
 
 struct InspectOptions {
   std::string path;

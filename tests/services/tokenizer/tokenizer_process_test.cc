@@ -1,17 +1,23 @@
 #include "services/tokenizer/tokenizer_process.h"
 
+#include <algorithm>
 #include <gmock/gmock.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_format.h"
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "inference_core/formats/gguf_writer.h"
+#include "services/common/log.h"
+#include "tests/inference_core/tokenizer/golden.h"
 #include "tests/services/tokenizer/small_tokenizer.h"
+#include "yangtuo/internal/v1/tokenizer.grpc.pb.h"
 
 namespace yangtuo {
 namespace {
 
 using testing::HasSubstr;
+using testing::Not;
 
 std::string LoadError(const TokenizerProcessOptions& options) {
   return TokenizersToLoad(options).status().ToString();
@@ -86,6 +92,80 @@ TEST_F(TokenizerProcessTest, ServesWithHealthUntilItDrains) {
 
   ASSERT_TRUE(watch->Read(&response));
   EXPECT_EQ(response.status(), grpc::health::v1::HealthCheckResponse::NOT_SERVING);
+}
+
+constexpr char kVocabulary[] = "golden/llama.cpp-spm/ggml-vocab-llama-spm.gguf";
+
+TEST_F(TokenizerProcessTest, ServesTheTokenizerOfAGgufFile) {
+  const auto file = SharedData(kVocabulary);
+  const std::vector<GoldenCase> cases = ReadGolden("encode-llama");
+  if (!file.has_value()) {
+    GTEST_SKIP() << "no shared data";
+  }
+  const auto process = TokenizerProcess::Start({.models = {file->string()}}, metrics_);
+  ASSERT_TRUE(process.ok()) << process.status();
+  const auto stub = internal::v1::TokenizerService::NewStub(grpc::CreateChannel(
+      absl::StrFormat("127.0.0.1:%d", (*process)->port()), grpc::InsecureChannelCredentials()));
+  constexpr std::size_t kAtOnce = 200;
+  ASSERT_GT(cases.size(), 2 * kAtOnce);
+  for (std::size_t first = 0; first < cases.size(); first += kAtOnce) {
+    const std::size_t count = std::min(kAtOnce, cases.size() - first);
+    internal::v1::EncodeRequest request;
+    for (std::size_t i = 0; i < count; ++i) {
+      request.add_texts(cases[first + i].text);
+    }
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60));
+    internal::v1::EncodeResponse response;
+    const grpc::Status status = stub->Encode(&context, request, &response);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    ASSERT_EQ(response.texts_size(), static_cast<int>(count));
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto& ids = response.texts(static_cast<int>(i)).ids();
+      EXPECT_EQ(std::vector<std::int32_t>(ids.begin(), ids.end()), cases[first + i].ids)
+          << cases[first + i].label;
+    }
+  }
+}
+
+// The vocabulary of `from` with another chat template.
+void WriteGguf(const std::filesystem::path& from, const std::string& chat_template,
+               const std::filesystem::path& to) {
+  const auto source = GgufFile::Open(from);
+  ASSERT_TRUE(source.ok()) << source.status();
+  GgufKeyValues keys;
+  for (const auto& [key, value] : source->metadata().entries()) {
+    keys.SetValue(key, value);
+  }
+  keys.SetText("tokenizer.chat_template", chat_template);
+  const auto writer = NewGgufWriter(to, keys, {});
+  ASSERT_TRUE(writer.ok()) << writer.status();
+  ASSERT_TRUE((*writer)->Finish().ok());
+}
+
+TEST_F(TokenizerProcessTest, SaysWhatIsUsedInPlaceOfAnUnknownChatTemplate) {
+  const auto file = SharedData(kVocabulary);
+  if (!file.has_value()) {
+    GTEST_SKIP() << "no shared data";
+  }
+  const std::filesystem::path model = folder_.path() / "model.gguf";
+  const auto log_of = [&](const std::string& chat_template,
+                          const std::vector<std::string>& chosen) {
+    WriteGguf(*file, chat_template, model);
+    ConfigureLog("test", LogLevel::kInfo, LogFormat::kText);
+    testing::internal::CaptureStderr();
+    const auto process =
+        TokenizerProcess::Start({.models = {"m=" + model.string()}, .templates = chosen}, metrics_);
+    EXPECT_TRUE(process.ok()) << process.status();
+    return testing::internal::GetCapturedStderr();
+  };
+  constexpr char kOther[] = "{{ '<|im_start|>' + message['content'] }}";
+  const std::string log = log_of(kOther, {});
+  EXPECT_THAT(log, HasSubstr("chat template is not known"));
+  EXPECT_THAT(log, HasSubstr("none: completion only"));
+  EXPECT_THAT(log, HasSubstr("--template m=TEMPLATE"));
+  EXPECT_THAT(log_of("{{ '[INST] <<SYS>>' }}", {}), Not(HasSubstr("is not known")));
+  EXPECT_THAT(log_of(kOther, {"m=alpaca"}), Not(HasSubstr("is not known")));
 }
 
 }  // namespace
