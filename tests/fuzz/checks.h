@@ -21,11 +21,15 @@ inline void Require(bool holds) {
   }
 }
 
+inline void CheckMessage(const absl::Status& status) {
+  // Goes into gRPC messages: short, and dump() throws unless it is UTF-8.
+  Require(nlohmann::json(std::string(status.message())).dump().size() < 4096);
+}
+
 inline void CheckRefusal(const absl::Status& status) {
   Require(status.code() == absl::StatusCode::kDataLoss ||
           status.code() == absl::StatusCode::kUnimplemented);
-  // Goes into gRPC messages: short, and dump() throws unless it is UTF-8.
-  Require(nlohmann::json(std::string(status.message())).dump().size() < 4096);
+  CheckMessage(status);
 }
 
 // Every row can be read, and lies within `file`.

@@ -1,9 +1,11 @@
 // merge-lora, convert and verify as a user runs them.
 
+#include <chrono>
 #include <filesystem>
 #include <optional>
 #include <signal.h>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -140,6 +142,41 @@ TEST_F(ModelToolsTest, AnInterruptedMergeLeavesNothingAndCanBeStartedAgain) {
     Succeed(MergeTo("merged"));
   }
   ExpectGolden("merged");
+}
+
+TEST_F(ModelToolsTest, AKilledMergeLeavesNoModelAndCanBeStartedAgain) {
+  const fs::path aside = folder_.path() / ".merged.partial";
+  bool killed = false;
+  for (int attempt = 0; attempt < 50 && !killed; ++attempt) {
+    fs::remove_all(Out("merged"));
+    CommandRun run(MergeTo("merged"));
+    const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (!fs::exists(aside) && !fs::exists(Out("merged")) &&
+           std::chrono::steady_clock::now() < limit) {
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
+    }
+    run.Signal(SIGKILL);
+    killed = run.Wait() != "exit code 0" && fs::exists(aside);
+  }
+  ASSERT_TRUE(killed) << "no attempt was killed while it wrote";
+  EXPECT_FALSE(fs::exists(Out("merged")));
+  Fail({"inspect", Out("merged")});
+  Fail({"inspect", aside.string()});
+  Succeed(MergeTo("merged"));
+  ExpectGolden("merged");
+  EXPECT_FALSE(fs::exists(aside));
+}
+
+TEST_F(ModelToolsTest, MergesIntoAGgufBase) {
+  Succeed({"convert", "--input", Data("poem-llama"), "--output", Out("base.gguf")});
+  Succeed({"merge-lora", "--base", Out("base.gguf"), "--lora", Data("poem-alpaca-lora"), "--output",
+           Out("merged")});
+  ExpectGolden("merged");
+  Succeed({"merge-lora", "--base", Out("base.gguf"), "--lora", Data("poem-alpaca-lora"), "--output",
+           Out("merged.gguf")});
+  Succeed({"convert", "--input", Data("poem-alpaca"), "--output", Out("later.gguf")});
+  EXPECT_THAT(Succeed({"verify", Out("merged.gguf"), "--against", Out("later.gguf")}),
+              HasSubstr("same    as "));
 }
 
 TEST_F(ModelToolsTest, PyTorchReadsWhatIsWritten) {
