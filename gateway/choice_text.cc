@@ -51,18 +51,19 @@ std::optional<v1::Delta> ChoiceText::AddText(std::string_view text, std::uint32_
   } else {
     matcher_.Push(ReplaceInvalidUtf8(text), released);
   }
-  return Tell(std::move(released));
+  return Tell(std::move(released), options_.pieces != nullptr);
 }
 
 std::optional<v1::Delta> ChoiceText::Finish() {
   std::string released;
   matcher_.Finish(released);
-  return Tell(std::move(released));
+  // The last ids may have no text: special tokens.
+  return Tell(std::move(released), true);
 }
 
-std::optional<v1::Delta> ChoiceText::Tell(std::string text) {
+std::optional<v1::Delta> ChoiceText::Tell(std::string text, bool ids_alone) {
   const std::size_t ready = std::min<std::size_t>(ids_consumed_ - ids_told_, untold_.size());
-  if (text.empty() && (options_.pieces == nullptr || ready == 0)) {
+  if (text.empty() && (!ids_alone || ready == 0)) {
     return std::nullopt;
   }
   v1::Delta delta;

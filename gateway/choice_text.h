@@ -38,7 +38,7 @@ class ChoiceText {
   // `text` is new, and all of `ids_consumed` ids are behind the text so far. Empty when there is
   // nothing to tell yet. After a stop string was found nothing more is told.
   std::optional<v1::Delta> AddText(std::string_view text, std::uint32_t ids_consumed);
-  // The text is complete: what was held back.
+  // The text is complete: what was held back, and ids that no text came after.
   std::optional<v1::Delta> Finish();
 
   [[nodiscard]] const std::optional<std::string>& stop_string() const { return matcher_.found(); }
@@ -51,7 +51,8 @@ class ChoiceText {
     v1::PositionLogprobs logprobs;
   };
 
-  std::optional<v1::Delta> Tell(std::string text);
+  // `ids_alone`: also without text.
+  std::optional<v1::Delta> Tell(std::string text, bool ids_alone);
 
   const Options options_;
   StopMatcher matcher_;

@@ -67,7 +67,7 @@ struct Gateway::State {
   State(const GatewayOptions& options, Metrics& all_metrics)
       : metrics(all_metrics),
         admission(options.admission),
-        workers(options.service.peer_tls, *calls),
+        workers(options.service.peer_tls, options.routing, *calls, metrics),
         tokenizers(TokenizerPool::Create(
             {.tls = options.service.peer_tls, .stream_limit = options.tokenizer_wait}, *calls,
             metrics.retries("tokenizer"))),
@@ -77,7 +77,8 @@ struct Gateway::State {
                  .timers = timers,
                  .metrics = metrics,
                  .limits = options.limits,
-                 .resume = options.resume},
+                 .resume = options.resume,
+                 .queue = options.queue},
         front_end(services, options.front_end),
         http_front_end(services, options.front_end, [this] { return ready && !draining; }) {}
 
@@ -100,6 +101,7 @@ struct Gateway::State {
     }
     metrics.SetWorkersReady(ready_groups);
     metrics.SetWorkersUp(workers.Up());
+    metrics.SetWorkersEjected(workers.Ejected());
     metrics.tokens_admitted().Set(static_cast<double>(admission.tokens()));
     const bool serving = any && !draining;
     if (ready.exchange(serving) != serving) {

@@ -23,6 +23,8 @@ struct GatewayOptions {
   AdmissionLimits admission;
   RequestLimits limits;
   ResumeLimits resume;
+  QueueLimits queue;
+  RoutingLimits routing;
   // How long a text whose tokenizer was lost waits for another.
   Duration tokenizer_wait = std::chrono::seconds(8);
   FrontEndOptions front_end;

@@ -64,6 +64,28 @@ void AddHttpFlags(CLI::App& app, HttpOptions& http) {
       ->group("HTTP");
 }
 
+void AddRoutingFlags(CLI::App& app, GatewayOptions& options) {
+  AddSeconds(
+      app, "--max-queue-seconds", options.queue.max_wait,
+      "A request without a token after this long is refused; 0: it waits until its deadline");
+  app.add_option("--prefix-routing-blocks", options.routing.prefix_blocks,
+                 "KV blocks of prompts whose group is remembered, to send prompts that begin alike "
+                 "there; 0: do not")
+      ->capture_default_str()
+      ->group("Routing");
+  app.add_option("--eject-after", options.routing.breaker.failures,
+                 "Streams that a worker breaks one after the other before it gets none for a "
+                 "while; 0: never")
+      ->check(CLI::Range(0, 1000))
+      ->capture_default_str()
+      ->group("Routing");
+  app.add_option("--max-ejected-share", options.routing.max_ejected_share,
+                 "At most this share of a model's worker groups gets none, 0..1")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->group("Routing");
+}
+
 void AddGatewayFlags(CLI::App& app, GatewayOptions& options) {
   app.add_option("--workers", options.workers,
                  "Leaders of worker groups: host:port, or dns:///name:port for all addresses of a "
@@ -94,6 +116,7 @@ void AddGatewayFlags(CLI::App& app, GatewayOptions& options) {
              "Deadline in seconds of calls whose client sets none; 0: none");
   AddSeconds(app, "--resume-seconds", options.resume.max_wait,
              "How long a stream whose worker was lost waits for another");
+  AddRoutingFlags(app, options);
   AddHttpFlags(app, options.http);
   app.footer(kExamples);
 }

@@ -6,12 +6,6 @@
 #include "services/common/status.h"
 
 namespace yangtuo::gateway {
-namespace {
-
-constexpr char kWorkerUp[] = "yangtuo_worker_up";
-
-}  // namespace
-
 GatewayMetrics::GatewayMetrics(Metrics& metrics)
     : metrics_(metrics),
       requests_running_(metrics.AddGauge("yangtuo_requests_running", "Requests in progress")),
@@ -19,6 +13,9 @@ GatewayMetrics::GatewayMetrics(Metrics& metrics)
                                         "Prompt and longest answer of all admitted requests")) {
   retries("worker");
   retries("tokenizer");
+  for (const char* by : {"prefix", "load"}) {
+    routed(by);
+  }
 }
 
 GatewayMetrics::OfModel GatewayMetrics::ForModel(const std::string& model) {
@@ -54,17 +51,33 @@ void GatewayMetrics::CountRejected(const std::string& reason) {
       .Add();
 }
 
+Counter& GatewayMetrics::routed(const std::string& by) {
+  return metrics_.AddCounter("yangtuo_routed_total",
+                             "Streams sent to a group for its prefix cache or for its load",
+                             {{"by", by}});
+}
+
 void GatewayMetrics::SetWorkersUp(const std::map<std::string, bool>& workers) {
-  for (const std::string& worker : workers_) {
+  SetOfWorkers("yangtuo_worker_up", "1 when a worker's leader reports", workers, up_of_);
+}
+
+void GatewayMetrics::SetWorkersEjected(const std::map<std::string, bool>& workers) {
+  SetOfWorkers("yangtuo_worker_ejected", "1 while a worker that fails its streams gets none",
+               workers, ejected_of_);
+}
+
+void GatewayMetrics::SetOfWorkers(const char* name, const char* help,
+                                  const std::map<std::string, bool>& workers,
+                                  std::set<std::string>& exposed) {
+  for (const std::string& worker : exposed) {
     if (!workers.contains(worker)) {
-      metrics_.RemoveGauge(kWorkerUp, {{"worker", worker}});
+      metrics_.RemoveGauge(name, {{"worker", worker}});
     }
   }
-  workers_.clear();
-  for (const auto& [worker, up] : workers) {
-    metrics_.AddGauge(kWorkerUp, "1 when a worker's leader reports", {{"worker", worker}})
-        .Set(up ? 1 : 0);
-    workers_.insert(worker);
+  exposed.clear();
+  for (const auto& [worker, value] : workers) {
+    metrics_.AddGauge(name, help, {{"worker", worker}}).Set(value ? 1 : 0);
+    exposed.insert(worker);
   }
 }
 
@@ -104,8 +117,8 @@ void RequestRecord::End(const absl::Status& status) {
   metrics_.requests_running().Add(-1);
   const std::string code = absl::StatusCodeToString(status.code());
   metrics_.CountRequest(method_, code);
-  if (status.code() == absl::StatusCode::kResourceExhausted) {
-    const std::string reason = ReasonOf(status);
+  const std::string reason = ReasonOf(status);
+  if (status.code() == absl::StatusCode::kResourceExhausted || reason == "DEADLINE_TOO_SOON") {
     metrics_.CountRejected(reason.empty() ? "WORKER_FULL" : reason);
   }
   const double total = ToSeconds(std::chrono::steady_clock::now() - arrival_);
@@ -118,7 +131,7 @@ void RequestRecord::End(const absl::Status& status) {
        {"completion_tokens", static_cast<std::int64_t>(completion_tokens)},
        {"ttft_seconds", time_to_first_token.has_value() ? ToSeconds(*time_to_first_token) : 0.0},
        {"total_seconds", total},
-       {"error", status.ok() ? std::string() : ReasonOf(status)}});
+       {"error", reason}});
 }
 
 }  // namespace yangtuo::gateway

@@ -57,12 +57,12 @@ void GenerateWriter::End(const absl::Status& status) {
   bool waits = false;
   {
     const MutexLock lock(mutex_);
-    if (!status.ok()) {
+    if (DropsUnsent(status)) {
       buffer_.Clear();
     }
     end_ = status;
     next = Decide();
-    waits = next == Next::kNothing && !status.ok();
+    waits = next != Next::kFinish && !status.ok();
   }
   Act(next);
   if (waits) {

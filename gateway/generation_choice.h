@@ -30,6 +30,7 @@ struct GenerationFlow::Choice {
 
   // Where it runs and ran.
   int streams = 0;
+  int attempts = 0;  // streams since the last token, the one that brought it included
   std::string worker;
   std::string numerics_id;
   std::vector<std::string> lost_workers;

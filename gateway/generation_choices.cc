@@ -29,19 +29,33 @@ Duration FromProto(const google::protobuf::Duration& proto) {
 
 }  // namespace
 
+RouteRequest GenerationFlow::RouteOf(const Choice& choice) const {
+  RouteRequest route{.model = model_.status->model(),
+                     .avoid = choice.lost_workers,
+                     .prompt_tokens = prompt_.ids.size() + choice.ids.size(),
+                     .prompt_ids = prompt_.ids};
+  if (!choice.ids.empty()) {
+    route.numerics_id = choice.numerics_id;
+  } else if (scope_->deadline() != CallScope::Deadline::max()) {
+    const bool full_length =
+        request_.stop().ignore_eos() && request_.stop().stop_strings().empty() &&
+        request_.stop().stop_token_ids().empty() && prompt_.stop_strings.empty();
+    route.least_tokens = full_length ? max_new_tokens_
+                                     : std::max(request_.stop().min_new_tokens(), std::uint32_t{1});
+    route.time_left =
+        std::chrono::duration_cast<Duration>(scope_->deadline() - std::chrono::system_clock::now());
+  }
+  return route;
+}
+
 void GenerationFlow::StartStream(std::size_t index) {
-  RouteRequest route{.model = model_.status->model()};
+  RouteRequest route;
   {
     const MutexLock lock(mutex_);
     if (ended_ || choices_[index].done) {
       return;
     }
-    const Choice& choice = choices_[index];
-    route.avoid = choice.lost_workers;
-    route.prompt_tokens = prompt_.ids.size() + choice.ids.size();
-    if (!choice.ids.empty()) {
-      route.numerics_id = choice.numerics_id;
-    }
+    route = RouteOf(choices_[index]);
   }
   auto lease = services_.workers.Route(route);
   if (!lease.ok()) {
@@ -49,7 +63,8 @@ void GenerationFlow::StartStream(std::size_t index) {
     {
       const MutexLock lock(mutex_);
       const std::optional<TimePoint>& give_up = choices_[index].give_up;
-      wait = give_up.has_value() && std::chrono::steady_clock::now() < *give_up;
+      wait = lease.status().code() == absl::StatusCode::kUnavailable && give_up.has_value() &&
+             std::chrono::steady_clock::now() < *give_up;
     }
     if (wait) {
       RetryLater(index, kRetryStep);
@@ -64,6 +79,7 @@ void GenerationFlow::StartStream(std::size_t index) {
     const MutexLock lock(mutex_);
     Choice& choice = choices_[index];
     number = ++choice.streams;
+    ++choice.attempts;
     choice.worker = lease->worker().address();
     choice.numerics_id = lease->worker().status()->numerics_id();
     request = WorkerRequest(choice);
@@ -116,7 +132,10 @@ void GenerationFlow::OnDelta(std::size_t index, internal::v1::GenerateDelta& del
     if (!delta.ids().empty()) {
       AddEcho(choice);
       CountTokens(choice, static_cast<std::size_t>(delta.ids_size()));
+      // It goes on: whatever happens next is news, and groups that were lost may be back.
       choice.give_up.reset();
+      choice.attempts = 1;
+      choice.lost_workers.clear();
       choice.ids.insert(choice.ids.end(), delta.ids().begin(), delta.ids().end());
       choice.text.AddTokens(IdsOf(delta), delta.mutable_logprobs());
       decode = choice.decode;
@@ -192,13 +211,13 @@ absl::StatusOr<Duration> GenerationFlow::PlanRetry(Choice& choice, const absl::S
   choice.lost_workers.push_back(choice.worker);
   const bool full = status.code() == absl::StatusCode::kResourceExhausted && choice.ids.empty();
   if (full) {
-    const auto other = services_.workers.Route({.model = model_.status->model(),
-                                                .avoid = choice.lost_workers,
-                                                .tried = RouteRequest::Tried::kNever});
-    return other.ok() ? absl::StatusOr<Duration>(Duration{}) : status;
+    const bool other = services_.workers.CanRoute({.model = model_.status->model(),
+                                                   .avoid = choice.lost_workers,
+                                                   .tried = RouteRequest::Tried::kNever});
+    return other ? absl::StatusOr<Duration>(Duration{}) : status;
   }
   if (status.code() != absl::StatusCode::kUnavailable ||
-      choice.streams >= services_.resume.max_streams) {
+      choice.attempts >= services_.resume.max_streams) {
     return status;
   }
   if (choice.ids.empty()) {
@@ -209,7 +228,7 @@ absl::StatusOr<Duration> GenerationFlow::PlanRetry(Choice& choice, const absl::S
     choice.give_up = std::chrono::steady_clock::now() + services_.resume.max_wait;
   }
   // At once to another group; a group that failed twice gets time.
-  return kRetryStep * (choice.streams - 1);
+  return kRetryStep * (choice.attempts - 1);
 }
 
 void GenerationFlow::RetryLater(std::size_t index, Duration wait) {

@@ -61,6 +61,7 @@ void GenerationFlow::Begin() {
     return;
   }
   WatchDeadline();
+  WatchQueue();
   switch (request_.prompt_case()) {
     case v1::GenerateRequest::kChat:
       RenderChat();
@@ -107,6 +108,32 @@ void GenerationFlow::WatchDeadline() {
                              alive->Cancel();
                            }
                          });
+}
+
+void GenerationFlow::WatchQueue() {
+  if (services_.queue.max_wait > Duration{}) {
+    services_.timers.After(services_.queue.max_wait, [flow = weak_from_this()] {
+      if (const auto alive = flow.lock(); alive != nullptr) {
+        alive->OnQueueLimit();
+      }
+    });
+  }
+}
+
+void GenerationFlow::OnQueueLimit() {
+  {
+    const MutexLock lock(mutex_);
+    if (ended_ || record_->time_to_first_token.has_value()) {
+      return;
+    }
+  }
+  Fail(WithRetryAfter(
+      WithReason(absl::ResourceExhaustedError(absl::StrFormat(
+                     "no token came within %g s, the limit of this gateway (--max-queue-seconds): "
+                     "too many requests wait before this one, try again later",
+                     ToSeconds(services_.queue.max_wait))),
+                 "QUEUE_TIMEOUT"),
+      services_.queue.max_wait));
 }
 
 void GenerationFlow::EncodeText() {

@@ -23,10 +23,16 @@ namespace yangtuo::gateway {
 
 // How hard a lost stream is continued elsewhere.
 struct ResumeLimits {
-  // Streams begun for one choice, the first one included.
+  // Streams of one choice that end one after the other without a new token: a request that kills
+  // workers must not go round for ever.
   int max_streams = 5;
   // Waiting for a group that computes the same numbers.
   Duration max_wait = std::chrono::seconds(3);
+};
+
+// How long a request may wait for its first token; zero: as long as its deadline lets it.
+struct QueueLimits {
+  Duration max_wait{};
 };
 
 // What flows use; outlives them.
@@ -38,6 +44,7 @@ struct FlowServices {
   GatewayMetrics& metrics;
   RequestLimits limits;
   ResumeLimits resume;
+  QueueLimits queue = {};
 };
 
 // The prompt as a worker needs it.
@@ -87,9 +94,14 @@ class GenerationFlow : public std::enable_shared_from_this<GenerationFlow> {
   void Launch() ABSL_LOCKS_EXCLUDED(mutex_);
   [[nodiscard]] std::vector<Choice> MakeChoices() const;
   void WatchDeadline();
+  // Ends the request if no token has come by the queue's limit.
+  void WatchQueue();
+  void OnQueueLimit() ABSL_LOCKS_EXCLUDED(mutex_);
   void Fail(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // generation_choices.cc: one choice's stream.
+  [[nodiscard]] RouteRequest RouteOf(const Choice& choice) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void StartStream(std::size_t index) ABSL_LOCKS_EXCLUDED(mutex_);
   [[nodiscard]] internal::v1::GenerateRequest WorkerRequest(const Choice& choice) const;
   void OnDelta(std::size_t index, internal::v1::GenerateDelta& delta) ABSL_LOCKS_EXCLUDED(mutex_);

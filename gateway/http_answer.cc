@@ -116,7 +116,9 @@ void HttpAnswer::EndWith(const absl::Status& status) {
     exchange_->Send(streamed_.LastEvents());
     exchange_->End();
   } else {
-    exchange_->DropUnsent();
+    if (DropsUnsent(status)) {
+      exchange_->DropUnsent();
+    }
     exchange_->Send(openai::Event(openai::ToHttpError(status).body));
     exchange_->End();
   }

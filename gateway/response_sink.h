@@ -17,8 +17,16 @@ class ResponseSink {
   virtual SinkRoom Add(v1::GenerateResponse response) = 0;
   // Begins to send what was added. Any thread, no lock held; harmless after End.
   virtual void Flush() = 0;
-  // Once, last: sends what is left and then the status; an error drops what is left.
+  // Once, last: sends what is left, unless DropsUnsent, and then the status.
   virtual void End(const absl::Status& status) = 0;
 };
+
+// Whether a request that ends so takes along what was not sent yet: nobody reads it in time. Every
+// other end comes after everything that was told.
+inline bool DropsUnsent(const absl::Status& status) {
+  return status.code() == absl::StatusCode::kCancelled ||
+         status.code() == absl::StatusCode::kDeadlineExceeded ||
+         status.code() == absl::StatusCode::kResourceExhausted;
+}
 
 }  // namespace yangtuo::gateway

@@ -116,6 +116,7 @@ void TextStream::Deliver(const internal::v1::DecodeStreamOutput& output) {
     told_bytes_ += text.size();
     news = !text.empty() || output.ids_consumed() > told_ids_;
     told_ids_ = std::max(told_ids_, output.ids_consumed());
+    moves_ = news ? 0 : moves_;
     end = output.end();
     events = events_;
     if (end) {

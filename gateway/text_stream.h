@@ -58,6 +58,7 @@ class TextStream : public std::enable_shared_from_this<TextStream> {
   void Deliver(const internal::v1::DecodeStreamOutput& output) ABSL_LOCKS_EXCLUDED(mutex_);
   void Fail(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
   // How often it has begun.
+  // Since text came last.
   [[nodiscard]] int moves() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:

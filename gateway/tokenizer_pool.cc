@@ -15,6 +15,8 @@ constexpr int kMaxAttempts = 3;
 // A stream that breaks every call it is put on must not go round for ever.
 constexpr int kMaxMoves = 6;
 constexpr Duration kRetryAfter = std::chrono::seconds(2);
+// How long one replica is waited for while another could be asked.
+constexpr std::chrono::seconds kPatience(3);
 
 absl::Status NoTokenizer(const std::string& what) {
   return WithRetryAfter(
@@ -60,7 +62,11 @@ class TokenizerPool::UnaryCall : public std::enable_shared_from_this<UnaryCall<R
       return;
     }
     tried_.push_back(replica->address());
-    context_ = scope_->Open(deadline_);
+    CallScope::Deadline deadline = deadline_;
+    if (tried_.size() < kMaxAttempts && pool_->Pick(request_.tokenizer(), tried_) != nullptr) {
+      deadline = std::min(deadline, std::chrono::system_clock::now() + kPatience);
+    }
+    context_ = scope_->Open(deadline);
     response_.Clear();
     (replica->stub().*method_)(
         context_.get(), &request_, &response_,
@@ -86,6 +92,11 @@ class TokenizerPool::UnaryCall : public std::enable_shared_from_this<UnaryCall<R
       return;
     }
     if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED && !scope_->expired()) {
+      if (std::chrono::system_clock::now() < deadline_ && tried_.size() < kMaxAttempts) {
+        pool_->retries_.Add();
+        Try();
+        return;
+      }
       done_(absl::UnavailableError(absl::StrFormat("tokenizer %s did not answer within %.1f s",
                                                    replica.address(),
                                                    ToSeconds(pool_->options_.call_limit))));

@@ -1,5 +1,6 @@
 #include "gateway/worker.h"
 
+#include <atomic>
 #include <utility>
 #include <vector>
 
@@ -12,6 +13,14 @@ namespace {
 
 // Between two attempts to open the watch of a worker that is gone.
 constexpr Duration kWatchRetry = std::chrono::milliseconds(250);
+// Tokens of one stream that make one measurement of pace: several, so that some which happened to
+// arrive together do not look like speed.
+constexpr std::uint64_t kTokensOfPace = 16;
+
+std::uint64_t NewLife() {
+  static std::atomic<std::uint64_t> last = 0;
+  return ++last;
+}
 
 }  // namespace
 
@@ -52,7 +61,8 @@ class Worker::Watch final : public grpc::ClientReadReactor<internal::v1::WatchSt
 };
 
 absl::StatusOr<std::shared_ptr<Worker>> Worker::Connect(const PeerAddress& address,
-                                                        const ClientTls& tls, LiveCalls& calls) {
+                                                        const ClientTls& tls, LiveCalls& calls,
+                                                        const CircuitBreaker::Limits& breaker) {
   ClientTls peer_tls = tls;
   if (peer_tls.server_name.empty()) {
     peer_tls.server_name = address.dns_name;
@@ -61,14 +71,17 @@ absl::StatusOr<std::shared_ptr<Worker>> Worker::Connect(const PeerAddress& addre
   if (!channel.ok()) {
     return channel.status();
   }
-  return std::shared_ptr<Worker>(new Worker(address.target, *std::move(channel), calls));
+  return std::shared_ptr<Worker>(new Worker(address.target, *std::move(channel), calls, breaker));
 }
 
-Worker::Worker(std::string address, std::shared_ptr<grpc::Channel> channel, LiveCalls& calls)
+Worker::Worker(std::string address, std::shared_ptr<grpc::Channel> channel, LiveCalls& calls,
+               const CircuitBreaker::Limits& breaker)
     : address_(std::move(address)),
       channel_(std::move(channel)),
       stub_(internal::v1::InferenceService::NewStub(channel_)),
-      calls_(calls) {}
+      calls_(calls),
+      life_(NewLife()),
+      breaker_(breaker) {}
 
 void Worker::Tick(TimePoint now) {
   std::shared_ptr<grpc::ClientContext> silent;
@@ -112,8 +125,13 @@ void Worker::OnStatus(const internal::v1::WorkerStatus& status) {
     const MutexLock lock(mutex_);
     connected = !up_;
     up_ = true;
+    if (connected) {
+      life_ = NewLife();
+      breaker_.OnSuccess();  // what failed is gone
+    }
     last_report_ = std::chrono::steady_clock::now();
     status_ = std::move(copy);
+    ++reports_;
     started_since_ = 0;
     prompt_tokens_since_ = 0;
   }
@@ -142,8 +160,8 @@ void Worker::AbortStreams(const std::string& why) {
   std::vector<std::function<void()>> aborts;
   {
     const MutexLock lock(mutex_);
-    for (const auto& [stream, abort] : streams_) {
-      aborts.push_back(abort);
+    for (const auto& [number, stream] : streams_) {
+      aborts.push_back(stream.abort);
     }
   }
   if (!aborts.empty()) {
@@ -180,14 +198,35 @@ GroupLoad Worker::load() const {
     const internal::v1::WorkerLoad& reported = status_->load();
     load = {.running = reported.running(),
             .waiting = reported.waiting(),
-            .pending_prompt_tokens = reported.pending_prompt_tokens(),
             .kv_blocks_total = reported.kv_blocks_total(),
             .kv_blocks_free = reported.kv_blocks_free()};
   }
   load.started_since = started_since_;
   load.own_open = static_cast<std::uint32_t>(streams_.size());
-  load.pending_prompt_tokens += prompt_tokens_since_;
+  load.pending_prompt_tokens = PendingPromptTokens();
   return load;
+}
+
+std::uint64_t Worker::PendingPromptTokens() const {
+  const std::uint64_t reported =
+      status_ != nullptr ? status_->load().pending_prompt_tokens() : std::uint64_t{0};
+  return reported + prompt_tokens_since_;
+}
+
+std::uint64_t Worker::life() const {
+  const MutexLock lock(mutex_);
+  return life_;
+}
+
+std::optional<TimePoint> Worker::kept_away_until(TimePoint now) const {
+  const MutexLock lock(mutex_);
+  return breaker_.Allows(now) ? std::nullopt : std::optional<TimePoint>(breaker_.retry_at());
+}
+
+std::optional<Duration> Worker::LeastTime(TimePoint now, std::uint64_t prompt_tokens,
+                                          std::uint64_t tokens) const {
+  const MutexLock lock(mutex_);
+  return pace_.LeastTime(now, PendingPromptTokens() + prompt_tokens, tokens);
 }
 
 std::uint32_t Worker::open_streams() const {
@@ -199,7 +238,9 @@ std::uint64_t Worker::StreamStarted(std::uint64_t prompt_tokens, std::function<v
   const MutexLock lock(mutex_);
   ++started_since_;
   prompt_tokens_since_ += prompt_tokens;
-  streams_.emplace(next_stream_, std::move(abort));
+  streams_.emplace(
+      next_stream_,
+      OpenStream{.abort = std::move(abort), .reports = reports_, .prompt_tokens = prompt_tokens});
   return next_stream_++;
 }
 
@@ -207,7 +248,11 @@ void Worker::StreamEnded(std::uint64_t stream) {
   std::function<void()> dropped;  // destroyed after the lock is free
   const MutexLock lock(mutex_);
   if (const auto found = streams_.find(stream); found != streams_.end()) {
-    dropped = std::move(found->second);
+    if (found->second.reports == reports_) {
+      --started_since_;
+      prompt_tokens_since_ -= found->second.prompt_tokens;
+    }
+    dropped = std::move(found->second.abort);
     streams_.erase(found);
   }
 }
@@ -219,7 +264,45 @@ WorkerLease::~WorkerLease() {
 }
 
 void WorkerLease::Start(std::function<void()> abort) {
+  since_ = std::chrono::steady_clock::now();
+  {
+    const MutexLock lock(worker_->mutex_);
+    tokens_before_ = worker_->PendingPromptTokens() + prompt_tokens_;
+    worker_->breaker_.OnStart(since_);
+  }
   stream_ = worker_->StreamStarted(prompt_tokens_, std::move(abort));
+}
+
+void WorkerLease::OnTokens(std::uint64_t tokens) {
+  const TimePoint now = std::chrono::steady_clock::now();
+  if (!measured_.has_value()) {
+    const MutexLock lock(worker_->mutex_);
+    worker_->breaker_.OnSuccess();
+    worker_->pace_.AddPrompt(now, now - since_, tokens_before_);
+    since_ = now;
+    measured_ = 0;
+    return;
+  }
+  *measured_ += tokens;
+  if (*measured_ >= kTokensOfPace) {
+    const MutexLock lock(worker_->mutex_);
+    worker_->pace_.AddTokens(now, now - since_, *measured_);
+    since_ = now;
+    measured_ = 0;
+  }
+}
+
+void WorkerLease::OnFailure() {
+  const TimePoint now = std::chrono::steady_clock::now();
+  bool opened = false;
+  {
+    const MutexLock lock(worker_->mutex_);
+    opened = worker_->breaker_.OnFailure(now);
+  }
+  if (opened) {
+    Log(LogLevel::kWarning, "worker fails its streams, others are preferred",
+        {{"worker", worker_->address_}});
+  }
 }
 
 }  // namespace yangtuo::gateway

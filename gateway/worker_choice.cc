@@ -1,6 +1,7 @@
 #include "gateway/worker_choice.h"
 
 #include <algorithm>
+#include <vector>
 
 namespace yangtuo::gateway {
 namespace {
@@ -11,6 +12,9 @@ constexpr double kPromptTokensPerStream = 256;
 constexpr double kScarceKv = 0.05;
 // Each stream then counts as this many.
 constexpr double kScarceKvFactor = 2;
+// A group that has a prompt's beginning gets it until it costs this much more than the idlest one.
+constexpr double kOverloadFactor = 2;
+constexpr double kOverloadStreams = 4;
 
 double FreeShare(const GroupLoad& load) {
   return load.kv_blocks_total == 0
@@ -44,6 +48,28 @@ std::optional<std::size_t> ChooseGroup(std::span<const GroupLoad> groups, std::u
     }
   }
   return best;
+}
+
+std::optional<std::size_t> ChooseByPrefix(std::span<const GroupLoad> groups, std::uint64_t turn) {
+  std::uint64_t most = 0;
+  for (const GroupLoad& group : groups) {
+    most = std::max(most, group.cached_prompt_tokens);
+  }
+  if (most == 0) {
+    return std::nullopt;
+  }
+  std::vector<std::size_t> holders;
+  std::vector<GroupLoad> loads;
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    if (groups[i].cached_prompt_tokens == most) {
+      holders.push_back(i);
+      loads.push_back(groups[i]);
+    }
+  }
+  const std::size_t holder = holders[*ChooseGroup(loads, turn)];
+  const double idlest = Cost(groups[*ChooseGroup(groups, turn)]);
+  const bool overloaded = Cost(groups[holder]) > kOverloadFactor * idlest + kOverloadStreams;
+  return overloaded ? std::nullopt : std::optional<std::size_t>(holder);
 }
 
 }  // namespace yangtuo::gateway

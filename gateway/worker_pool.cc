@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "inference_core/base/status_macros.h"
 #include "services/common/log.h"
 #include "services/common/status.h"
 
@@ -17,6 +18,40 @@ constexpr Duration kRetryAfter = std::chrono::seconds(2);
 std::string Names(const std::map<std::string, ServedModel>& models) {
   return absl::StrJoin(models, ", ",
                        [](std::string* out, const auto& entry) { out->append(entry.first); });
+}
+
+// What a group would have to compute of a prompt.
+std::uint64_t UncachedTokens(const RouteRequest& request, const GroupLoad& load) {
+  return request.prompt_tokens - std::min(request.prompt_tokens, load.cached_prompt_tokens);
+}
+
+// The group itself if it can answer in time as far as is known, else the one that is soonest done.
+absl::StatusOr<std::size_t> InTime(const RouteRequest& request,
+                                   const std::vector<std::shared_ptr<Worker>>& workers,
+                                   const std::vector<GroupLoad>& loads, std::size_t chosen) {
+  const TimePoint now = std::chrono::steady_clock::now();
+  const auto least = [&](std::size_t i) {
+    return workers[i]
+        ->LeastTime(now, UncachedTokens(request, loads[i]), request.least_tokens)
+        .value_or(Duration{});
+  };
+  if (least(chosen) <= *request.time_left) {
+    return chosen;
+  }
+  std::size_t soonest = chosen;
+  for (std::size_t i = 0; i < workers.size(); ++i) {
+    soonest = least(i) < least(soonest) ? i : soonest;
+  }
+  if (least(soonest) <= *request.time_left) {
+    return soonest;
+  }
+  return WithReason(
+      absl::DeadlineExceededError(absl::StrFormat(
+          "the answer would take at least %.1f s, as fast as the workers have lately been and with "
+          "what waits there, and the deadline is in %.1f s: allow more time, or ask for fewer "
+          "tokens",
+          ToSeconds(least(soonest)), ToSeconds(*request.time_left))),
+      "DEADLINE_TOO_SOON");
 }
 
 }  // namespace
@@ -37,7 +72,7 @@ void WorkerPool::SetPeers(const std::vector<PeerAddress>& peers) {
       leaving_.erase(back);
       continue;
     }
-    auto worker = Worker::Connect(peer, tls_, calls_);
+    auto worker = Worker::Connect(peer, tls_, calls_, limits_.breaker);
     if (!worker.ok()) {
       Log(LogLevel::kError, "worker not reachable",
           {{"worker", peer.target}, {"error", std::string(worker.status().message())}});
@@ -150,40 +185,103 @@ absl::StatusOr<ServedModel> WorkerPool::Resolve(const std::string& name) const {
   return found->second;
 }
 
-absl::StatusOr<WorkerLease> WorkerPool::Route(const RouteRequest& request) {
-  std::vector<std::shared_ptr<Worker>> fresh;
-  std::vector<std::shared_ptr<Worker>> tried;
+WorkerPool::Workers WorkerPool::Candidates(const RouteRequest& request) const {
+  Workers groups;
   for (auto& worker : Current()) {
     const auto status = worker->status();
-    if (!worker->ready() || status->model() != request.model ||
-        (!request.numerics_id.empty() && status->numerics_id() != request.numerics_id)) {
-      continue;
+    if (worker->ready() && status->model() == request.model &&
+        (request.numerics_id.empty() || status->numerics_id() == request.numerics_id)) {
+      groups.push_back(std::move(worker));
     }
+  }
+  Eject(groups, std::chrono::steady_clock::now());
+  Workers fresh;
+  Workers tried;
+  for (auto& worker : groups) {
     const bool avoid = std::find(request.avoid.begin(), request.avoid.end(), worker->address()) !=
                        request.avoid.end();
     (avoid ? tried : fresh).push_back(std::move(worker));
   }
   const bool last_resort = fresh.empty() && request.tried == RouteRequest::Tried::kLastResort;
-  const std::vector<std::shared_ptr<Worker>>& candidates = last_resort ? tried : fresh;
+  return last_resort ? tried : fresh;
+}
+
+void WorkerPool::Eject(Workers& groups, TimePoint now) const {
+  std::vector<std::pair<TimePoint, std::size_t>> kept_away;
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    if (const auto until = groups[i]->kept_away_until(now); until.has_value()) {
+      kept_away.emplace_back(*until, i);
+    }
+  }
+  const auto most =
+      static_cast<std::size_t>(limits_.max_ejected_share * static_cast<double>(groups.size()));
+  // The worst ones stay away longest.
+  std::sort(kept_away.rbegin(), kept_away.rend());
+  kept_away.resize(std::min(kept_away.size(), most));
+  for (const auto& [until, index] : kept_away) {
+    groups[index] = nullptr;
+  }
+  groups.erase(std::remove(groups.begin(), groups.end(), nullptr), groups.end());
+}
+
+WorkerPool::KeysByRoot WorkerPool::AddCachedTokens(const RouteRequest& request,
+                                                   const Workers& workers,
+                                                   std::vector<GroupLoad>& loads) const {
+  KeysByRoot keys;
+  if (limits_.prefix_blocks == 0) {
+    return keys;
+  }
+  for (std::size_t i = 0; i < workers.size(); ++i) {
+    const auto status = workers[i]->status();
+    const internal::v1::PrefixScheme& scheme = status->prefix_scheme();
+    const auto [entry, fresh] = keys.try_emplace(scheme.root());
+    if (fresh) {
+      entry->second = PrefixKeys(scheme, request.cache_salt, request.prompt_ids);
+    }
+    const std::uint64_t life = workers[i]->life();
+    loads[i].cached_prompt_tokens =
+        prefixes_.LeadingBlocks(entry->second, {&life, 1}).front() * scheme.block_size();
+  }
+  return keys;
+}
+
+absl::StatusOr<WorkerLease> WorkerPool::Route(const RouteRequest& request) {
+  const Workers candidates = Candidates(request);
+  if (candidates.empty()) {
+    return WithRetryAfter(
+        WithReason(absl::UnavailableError(absl::StrFormat(
+                       "no worker group of model \"%s\" is ready%s: try again later", request.model,
+                       request.numerics_id.empty() ? "" : " that computes as the lost one did")),
+                   "NO_READY_GROUP", {{"model", request.model}}),
+        kRetryAfter);
+  }
   std::vector<GroupLoad> loads;
   loads.reserve(candidates.size());
   for (const auto& worker : candidates) {
     loads.push_back(worker->load());
   }
+  const KeysByRoot keys = AddCachedTokens(request, candidates, loads);
   std::uint64_t turn = 0;
   {
     const MutexLock lock(mutex_);
     turn = turn_++;
   }
-  if (const auto chosen = ChooseGroup(loads, turn); chosen.has_value()) {
-    return WorkerLease(candidates[*chosen], request.prompt_tokens);
+  std::size_t chosen = 0;
+  const auto by_prefix = ChooseByPrefix(loads, turn);
+  if (by_prefix.has_value()) {
+    chosen = *by_prefix;
+  } else {
+    chosen = *ChooseGroup(loads, turn);
   }
-  return WithRetryAfter(
-      WithReason(absl::UnavailableError(absl::StrFormat(
-                     "no worker group of model \"%s\" is ready%s: try again later", request.model,
-                     request.numerics_id.empty() ? "" : " that computes as the lost one did")),
-                 "NO_READY_GROUP", {{"model", request.model}}),
-      kRetryAfter);
+  if (request.time_left.has_value()) {
+    YANGTUO_ASSIGN_OR_RETURN(chosen, InTime(request, candidates, loads, chosen));
+  }
+  const auto& worker = candidates[chosen];
+  metrics_.routed(loads[chosen].cached_prompt_tokens > 0 ? "prefix" : "load").Add();
+  if (const auto found = keys.find(worker->status()->prefix_scheme().root()); found != keys.end()) {
+    prefixes_.Remember(found->second, worker->life());
+  }
+  return WorkerLease(worker, UncachedTokens(request, loads[chosen]));
 }
 
 std::map<std::string, bool> WorkerPool::Up() const {
@@ -192,6 +290,15 @@ std::map<std::string, bool> WorkerPool::Up() const {
     up.emplace(worker->address(), worker->up());
   }
   return up;
+}
+
+std::map<std::string, bool> WorkerPool::Ejected() const {
+  std::map<std::string, bool> ejected;
+  const TimePoint now = std::chrono::steady_clock::now();
+  for (const auto& worker : Current()) {
+    ejected.emplace(worker->address(), worker->kept_away_until(now).has_value());
+  }
+  return ejected;
 }
 
 }  // namespace yangtuo::gateway

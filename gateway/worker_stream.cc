@@ -1,6 +1,7 @@
 #include "gateway/worker_stream.h"
 
 #include <atomic>
+#include <cstdint>
 #include <optional>
 #include <utility>
 
@@ -48,6 +49,9 @@ class WorkerStream::Call final : public grpc::ClientReadReactor<internal::v1::Ge
     }
     switch (response_.event_case()) {
       case internal::v1::GenerateResponse::kDelta:
+        if (response_.delta().ids_size() > 0) {
+          lease_.OnTokens(static_cast<std::uint64_t>(response_.delta().ids_size()));
+        }
         events_->OnStreamDelta(*response_.mutable_delta());
         break;
       case internal::v1::GenerateResponse::kFinished:
@@ -67,8 +71,19 @@ class WorkerStream::Call final : public grpc::ClientReadReactor<internal::v1::Ge
     if (finished != nullptr) {
       ended = absl::OkStatus();
     }
+    if (IsFailure(ended)) {
+      lease_.OnFailure();
+    }
     events_->OnStreamEnd(ended, finished);
     delete this;
+  }
+
+  // Of the worker, not of the request or of a queue that is full.
+  static bool IsFailure(const absl::Status& status) {
+    return status.code() == absl::StatusCode::kUnavailable ||
+           status.code() == absl::StatusCode::kInternal ||
+           status.code() == absl::StatusCode::kUnknown ||
+           status.code() == absl::StatusCode::kDataLoss;
   }
 
   [[nodiscard]] absl::Status Judge(const grpc::Status& status) const {

@@ -213,6 +213,9 @@ std::string StreamedAnswer::Events(std::size_t prompt, const v1::GenerateRespons
     }
   } else if (response.has_delta()) {
     const v1::Delta& delta = response.delta();
+    if (delta.text().empty() && delta.logprobs().empty()) {
+      return events;  // only ids, which are not told here
+    }
     const std::size_t index = first + delta.choice();
     const std::vector<v1::PositionLogprobs> positions(delta.logprobs().begin(),
                                                       delta.logprobs().end());

@@ -9,7 +9,7 @@ from programs import BINARIES, PREFIXES, SOURCE, flags, run
 PAGES = [*sorted((SOURCE / "deploy").glob("*.md")), SOURCE / "deploy/image/README.md", SOURCE / "deploy/autoscaling/README.md",
          SOURCE / "k8s/README.md"]
 # Flags of other programs that the pages name.
-FOREIGN = {"rm", "read-only", "cap-drop", "scale", "name", "preset", "arrivals", "plot"}
+FOREIGN = {"minutes", "history", "rm", "read-only", "cap-drop", "scale", "name", "preset", "arrivals", "plot"}
 
 
 def commands():

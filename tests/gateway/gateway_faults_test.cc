@@ -90,6 +90,32 @@ TEST(LostWorkerTest, InTheMiddleTheAnswerGoesOnElsewhereWithoutLossOrRepetition)
   EXPECT_TRUE(Eventually([&] { return cluster.Idle(); }));
 }
 
+TEST(LostWorkerTest, AnAnswerThatGoesOnSurvivesAnyNumberOfLosses) {
+  FakeWorkerScript breaks = Says(kText);
+  breaks.fail_after = 3;
+  FakeWorker one(breaks);
+  FakeWorker two(breaks);
+  FakeTokenizer tokenizer;
+  Cluster cluster({&one, &two}, {&tokenizer});
+  const Answer answer = cluster.Ask(TextRequest("x"));
+  ASSERT_TRUE(answer.status.ok()) << answer.status;
+  EXPECT_EQ(answer.texts.at(0), kText);
+  EXPECT_GT(one.requests().size() + two.requests().size(), 15U);
+  EXPECT_TRUE(Eventually([&] { return cluster.Idle(); }));
+}
+
+TEST(LostWorkerTest, ARequestThatBreaksEveryWorkerEndsAfterSomeOfThem) {
+  FakeWorker one(FailAt(Says(kText), 4, {grpc::StatusCode::UNAVAILABLE, "gone"}));
+  FakeWorker two(FailAt(Says(kText), 4, {grpc::StatusCode::UNAVAILABLE, "gone"}));
+  FakeTokenizer tokenizer;
+  Cluster cluster({&one, &two}, {&tokenizer});
+  const Answer answer = cluster.Ask(TextRequest("x"));
+  EXPECT_EQ(answer.status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(answer.texts.at(0), "the ");
+  EXPECT_LE(one.requests().size() + two.requests().size(), 6U);
+  EXPECT_TRUE(Eventually([&] { return cluster.Idle(); }));
+}
+
 TEST(LostWorkerTest, AGroupWithOtherNumbersDoesNotContinueAnAnswer) {
   FakeWorker one(FailAt(Says(kText), 5, {grpc::StatusCode::UNAVAILABLE, "gone"}));
   FakeWorker two(FailAt(Says(kText), 5, {grpc::StatusCode::UNAVAILABLE, "gone"}));
@@ -232,6 +258,21 @@ TEST(LostTokenizerTest, InTheMiddleTheTextGoesOnAtAnotherReplica) {
   const Answer again = cluster.Ask(TextRequest("x"));
   EXPECT_TRUE(again.status.ok()) << again.status;
   EXPECT_TRUE(Eventually([&] { return cluster.Idle(); }));
+}
+
+TEST(LostTokenizerTest, ACallThatOneReplicaDoesNotAnswerGoesToAnother) {
+  FakeWorker worker(Says(kText));
+  FakeTokenizer one;
+  FakeTokenizer two;
+  Cluster cluster({&worker}, {&one, &two});
+  ASSERT_TRUE(cluster.Ask(TextRequest("x")).status.ok());
+  one.HoldEncodes(true);
+  // They take turns, so one of these is with it.
+  for (int i = 0; i < 2; ++i) {
+    const Answer answer = cluster.Ask(TextRequest("x"), {}, std::chrono::seconds(9));
+    EXPECT_TRUE(answer.status.ok()) << answer.status;
+  }
+  EXPECT_THAT(cluster.Exposed(), HasSubstr("yangtuo_retries_total{peer=\"tokenizer\"} 1"));
 }
 
 TEST(LostTokenizerTest, TheOnlyOneMayComeBack) {

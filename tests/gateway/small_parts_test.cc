@@ -108,6 +108,17 @@ TEST(ChoiceTextTest, KeepsIdsUntilTheirTextComesAndNeverTellsAnEmptyDelta) {
   EXPECT_FALSE(text.Finish().has_value());
 }
 
+TEST(ChoiceTextTest, TellsLastIdsWithoutTextAtTheEnd) {
+  ChoiceText text({});
+  text.AddTokens(std::vector<std::uint32_t>{10, 2, 1}, nullptr);
+  EXPECT_THAT(text.AddText("a", 1)->token_ids(), ElementsAre(10));
+  EXPECT_FALSE(text.AddText("", 3).has_value());
+  const auto last = text.Finish();
+  ASSERT_TRUE(last.has_value());
+  EXPECT_EQ(last->text(), "");
+  EXPECT_THAT(last->token_ids(), ElementsAre(2, 1));
+}
+
 TEST(ChoiceTextTest, TellsEveryTokenAtOnceWhenLogprobsAreAskedFor) {
   const auto pieces = std::make_shared<const std::vector<std::string>>(
       std::vector<std::string>{"zero", "one", "two"});

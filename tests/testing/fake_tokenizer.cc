@@ -1,6 +1,8 @@
 #include "tests/testing/fake_tokenizer.h"
 
+#include <chrono>
 #include <map>
+#include <thread>
 
 namespace yangtuo::testing {
 namespace {
@@ -49,9 +51,12 @@ std::string FakeTokenizer::Text(const std::vector<std::uint32_t>& ids) {
   return text;
 }
 
-grpc::Status FakeTokenizer::Encode(grpc::ServerContext* /*context*/,
+grpc::Status FakeTokenizer::Encode(grpc::ServerContext* context,
                                    const internal::v1::EncodeRequest* request,
                                    internal::v1::EncodeResponse* response) {
+  while (hold_encodes_ && !context->IsCancelled()) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
   for (const std::string& text : request->texts()) {
     auto& ids = *response->add_texts();
     if (request->add_bos()) {

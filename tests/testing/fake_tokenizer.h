@@ -38,6 +38,9 @@ class FakeTokenizer final : public internal::v1::TokenizerService::Service {
   static std::vector<std::uint32_t> Ids(std::string_view text);
   static std::string Text(const std::vector<std::uint32_t>& ids);
 
+  // While held, Encode does not answer; all else does.
+  void HoldEncodes(bool hold) { hold_encodes_ = hold; }
+
   // Messages and inputs of DecodeStream so far.
   [[nodiscard]] int decode_messages() const { return decode_messages_; }
   [[nodiscard]] int decode_inputs() const { return decode_inputs_; }
@@ -59,6 +62,7 @@ class FakeTokenizer final : public internal::v1::TokenizerService::Service {
                             internal::v1::GetTokenizerResponse* response) override;
 
   const Options options_;
+  std::atomic<bool> hold_encodes_ = false;
   std::atomic<int> decode_messages_ = 0;
   std::atomic<int> decode_inputs_ = 0;
   FakeServer server_;

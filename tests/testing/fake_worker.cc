@@ -126,7 +126,7 @@ grpc::Status FakeWorker::Generate(grpc::ServerContext* context,
   }
   const auto resumed = static_cast<std::size_t>(request->resumed_ids_size());
   for (std::size_t i = resumed; i < ids.size(); ++i) {
-    if (script.fail_at == i) {
+    if (script.fail_at == i || script.fail_after == i - resumed) {
       return script.failure;
     }
     if (script.hold_at == i) {
@@ -137,6 +137,9 @@ grpc::Status FakeWorker::Generate(grpc::ServerContext* context,
     }
     response.Clear();
     response.mutable_delta()->add_ids(ids[i]);
+    if (i == resumed) {
+      response.mutable_delta()->set_cached_prompt_tokens(script.cached_prompt_tokens);
+    }
     if (logprobs) {
       *response.mutable_delta()->add_logprobs() = Logprobs(ids[i], request->sampling().logprobs());
     }

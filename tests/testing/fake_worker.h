@@ -22,8 +22,10 @@ struct FakeWorkerScript {
   std::chrono::milliseconds interval{0};  // before every token
   std::optional<std::size_t> hold_at;     // waits before this token, until cancelled
   std::optional<std::size_t> fail_at;     // ends before this token with `failure`
+  std::optional<std::size_t> fail_after;  // ends when it has sent so many in one call
   grpc::Status failure{grpc::StatusCode::UNAVAILABLE, "fake failure"};
   std::optional<std::uint32_t> stop_token_id;  // ends the answer, reason STOP
+  std::uint32_t cached_prompt_tokens = 0;      // told with the first token
 };
 
 // The leader of a worker group that answers from a script. One thread a call, for tests only.
