@@ -36,13 +36,21 @@ void PrintJson(const EngineSpeed& speed) {
   for (const DecodeSpeed& d : speed.decode) {
     decode[absl::StrFormat("%d", d.sequences)] = d.tokens_per_second;
   }
+  nlohmann::json contexts = nlohmann::json::object();
+  for (const ContextSpeed& c : speed.contexts) {
+    contexts[absl::StrFormat("%d", c.tokens)] = {{"prefill", c.prefill_tokens_per_second},
+                                                 {"decode", c.decode_tokens_per_second}};
+  }
   const nlohmann::json json = {{"weight_type", speed.weight_type},
                                {"numerics", speed.numerics},
                                {"threads", speed.threads},
                                {"load_seconds", speed.load_seconds},
                                {"anonymous_bytes", speed.anonymous_bytes},
                                {"prefill", speed.prefill_tokens_per_second},
-                               {"decode", decode}};
+                               {"prefill_seconds", speed.prefill_seconds},
+                               {"cached_prefill_seconds", speed.cached_prefill_seconds},
+                               {"decode", decode},
+                               {"contexts", contexts}};
   std::cout << json.dump(2) << "\n";
 }
 
@@ -57,9 +65,17 @@ void PrintTable(const EngineSpeed& speed, std::int32_t prompt_tokens) {
   add("anonymous memory", FormatBytes(speed.anonymous_bytes));
   add(absl::StrFormat("prefill of %d", prompt_tokens),
       absl::StrFormat("%.1f tok/s", speed.prefill_tokens_per_second));
+  add("the same, seven eighths of it cached",
+      absl::StrFormat("%.1f times faster", speed.prefill_seconds / speed.cached_prefill_seconds));
   for (const DecodeSpeed& d : speed.decode) {
     add(absl::StrFormat("decode of %d together", d.sequences),
         absl::StrFormat("%.1f tok/s", d.tokens_per_second));
+  }
+  for (const ContextSpeed& c : speed.contexts) {
+    add(absl::StrFormat("prefill of %d", c.tokens),
+        absl::StrFormat("%.1f tok/s", c.prefill_tokens_per_second));
+    add(absl::StrFormat("decode of 1 after %d", c.tokens),
+        absl::StrFormat("%.1f tok/s", c.decode_tokens_per_second));
   }
   std::cout << FormatTable(table, 0);
 }
@@ -116,6 +132,10 @@ void AddBenchEngineCommand(CLI::App& parent, std::function<int()>& run) {
       ->check(CLI::Range(1, 512))
       ->allow_extra_args(false)
       ->capture_default_str();
+  app.add_option("--context", arguments->options.contexts,
+                 "also one sequence after a prompt this long; may be given again")
+      ->check(CLI::Range(1, 131072))
+      ->allow_extra_args(false);
   app.add_option("--repeats", options.repeats, "measure so often; the best counts")
       ->check(CLI::Range(1, 100))
       ->capture_default_str();

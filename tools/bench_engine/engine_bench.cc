@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <limits>
 #include <memory>
 #include <sstream>
 #include <utility>
@@ -60,11 +61,25 @@ class Sequences {
 
   // All of sequence `s`'s prompt, in one step.
   absl::Status Prefill(std::int32_t s) {
-    const auto at = static_cast<std::size_t>(s);
-    Step step;
-    step.opens.push_back(opens_[at]);
-    step.rows.push_back(RowsOf(s, opens_[at].prompt_ids));
-    return Run(std::move(step));
+    return PrefillFrom(s, 0, static_cast<std::int32_t>(PromptOf(s).size()));
+  }
+  // The prompt's tokens from `first` on, in steps of `chunk`; what precedes them is in the blocks
+  // already.
+  absl::Status PrefillFrom(std::int32_t s, std::int32_t first, std::int32_t chunk) {
+    const std::vector<TokenId>& prompt = PromptOf(s);
+    done_[static_cast<std::size_t>(s)] = first;
+    const auto size = static_cast<std::int32_t>(prompt.size());
+    for (std::int32_t at = first; at < size; at += chunk) {
+      Step step;
+      if (at == first) {
+        step.opens.push_back(opens_[static_cast<std::size_t>(s)]);
+      }
+      step.rows.push_back(
+          RowsOf(s, {prompt.begin() + at, prompt.begin() + std::min(size, at + chunk)}));
+      step.rows.back().want_output = at + chunk >= size;
+      YANGTUO_RETURN_IF_ERROR(Run(std::move(step)));
+    }
+    return absl::OkStatus();
   }
 
   // One token of every sequence.
@@ -85,6 +100,10 @@ class Sequences {
   }
 
  private:
+  [[nodiscard]] const std::vector<TokenId>& PromptOf(std::int32_t s) const {
+    return opens_[static_cast<std::size_t>(s)].prompt_ids;
+  }
+
   StepRows RowsOf(std::int32_t s, std::vector<TokenId> ids) {
     const auto at = static_cast<std::size_t>(s);
     StepRows rows;
@@ -120,18 +139,40 @@ class Sequences {
   std::vector<TokenId> next_;
 };
 
+// Seven eighths: 448 of 512.
+std::int32_t CachedTokens(std::int32_t prompt) { return prompt - std::max(1, prompt / 8); }
+
 double Seconds(TimePoint begin) { return ToSeconds(SteadyClock().Now() - begin); }
 
-absl::StatusOr<double> MeasurePrefill(NumberedStage& stage, const EngineBenchOptions& options) {
-  double best = 0.0;
+// Seconds that the prompt takes from its token `first` on. With `first` > 0 the tokens before it
+// must have been computed by the last call.
+absl::StatusOr<double> MeasurePrefill(NumberedStage& stage, const EngineBenchOptions& options,
+                                      std::int32_t first) {
+  double best = std::numeric_limits<double>::infinity();
   for (std::int32_t i = 0; i < options.repeats; ++i) {
     Sequences one(stage, 1, options.prompt_tokens, options.prompt_tokens);
     const TimePoint begin = SteadyClock().Now();
-    YANGTUO_RETURN_IF_ERROR(one.Prefill(0));
-    best = std::max(best, static_cast<double>(options.prompt_tokens) / Seconds(begin));
+    YANGTUO_RETURN_IF_ERROR(one.PrefillFrom(0, first, options.prompt_tokens));
+    best = std::min(best, Seconds(begin));
     YANGTUO_RETURN_IF_ERROR(one.Close());
   }
   return best;
+}
+
+absl::StatusOr<ContextSpeed> MeasureContext(NumberedStage& stage, const EngineBenchOptions& options,
+                                            std::int32_t tokens) {
+  Sequences one(stage, 1, tokens, tokens + options.decode_tokens);
+  ContextSpeed speed{.tokens = tokens};
+  TimePoint begin = SteadyClock().Now();
+  YANGTUO_RETURN_IF_ERROR(one.PrefillFrom(0, 0, options.prompt_tokens));
+  speed.prefill_tokens_per_second = static_cast<double>(tokens) / Seconds(begin);
+  begin = SteadyClock().Now();
+  for (std::int32_t step = 0; step < options.decode_tokens; ++step) {
+    YANGTUO_RETURN_IF_ERROR(one.Decode());
+  }
+  speed.decode_tokens_per_second = static_cast<double>(options.decode_tokens) / Seconds(begin);
+  YANGTUO_RETURN_IF_ERROR(one.Close());
+  return speed;
 }
 
 absl::StatusOr<DecodeSpeed> MeasureDecode(NumberedStage& stage, const EngineBenchOptions& options,
@@ -163,9 +204,13 @@ absl::StatusOr<EngineSpeed> MeasureEngine(const EngineBenchOptions& options) {
   const auto blocks = [](std::int32_t tokens) {
     return (tokens + kKvBlockSize - 1) / kKvBlockSize;
   };
-  stage_options.context_tokens = std::max(options.prompt_tokens, each);
+  std::int32_t longest = std::max(options.prompt_tokens, each);
+  for (const std::int32_t context : options.contexts) {
+    longest = std::max(longest, context + options.decode_tokens);
+  }
+  stage_options.context_tokens = longest;
   stage_options.max_step_tokens = std::max(options.prompt_tokens, most);
-  stage_options.kv_blocks = std::max(blocks(options.prompt_tokens), most * blocks(each));
+  stage_options.kv_blocks = std::max(blocks(longest), most * blocks(each));
   const TimePoint begin = SteadyClock().Now();
   YANGTUO_ASSIGN_OR_RETURN(const std::unique_ptr<Stage> stage,
                            LoadLlamaStage(stage_options, nullptr));
@@ -176,12 +221,20 @@ absl::StatusOr<EngineSpeed> MeasureEngine(const EngineBenchOptions& options) {
                     .load_seconds = Seconds(begin),
                     .anonymous_bytes = AnonymousBytes(),
                     .prefill_tokens_per_second = 0.0,
-                    .decode = {}};
+                    .decode = {},
+                    .contexts = {}};
   NumberedStage numbered{.stage = *stage};
-  YANGTUO_ASSIGN_OR_RETURN(speed.prefill_tokens_per_second, MeasurePrefill(numbered, options));
+  YANGTUO_ASSIGN_OR_RETURN(speed.prefill_seconds, MeasurePrefill(numbered, options, 0));
+  speed.prefill_tokens_per_second = options.prompt_tokens / speed.prefill_seconds;
+  YANGTUO_ASSIGN_OR_RETURN(speed.cached_prefill_seconds,
+                           MeasurePrefill(numbered, options, CachedTokens(options.prompt_tokens)));
   for (const std::int32_t count : options.batches) {
     YANGTUO_ASSIGN_OR_RETURN(const DecodeSpeed decode, MeasureDecode(numbered, options, count));
     speed.decode.push_back(decode);
+  }
+  for (const std::int32_t context : options.contexts) {
+    YANGTUO_ASSIGN_OR_RETURN(const ContextSpeed at, MeasureContext(numbered, options, context));
+    speed.contexts.push_back(at);
   }
   return speed;
 }

@@ -14,12 +14,20 @@ struct EngineBenchOptions {
   std::int32_t prompt_tokens = 512;
   std::int32_t decode_tokens = 32;  // of each sequence
   std::vector<std::int32_t> batches = {1, 8, 32};
-  std::int32_t repeats = 3;  // the best counts
+  std::vector<std::int32_t> contexts = {};  // of one sequence, apart from the other measures
+  std::int32_t repeats = 3;                 // the best counts
 };
 
 struct DecodeSpeed {
   std::int32_t sequences = 0;
   double tokens_per_second = 0.0;  // of all together
+};
+
+// One sequence whose prompt is as long as this, in steps of `prompt_tokens`.
+struct ContextSpeed {
+  std::int32_t tokens = 0;
+  double prefill_tokens_per_second = 0.0;  // of the whole prompt
+  double decode_tokens_per_second = 0.0;   // after it
 };
 
 struct EngineSpeed {
@@ -29,7 +37,11 @@ struct EngineSpeed {
   double load_seconds = 0.0;
   std::int64_t anonymous_bytes = 0;  // after loading
   double prefill_tokens_per_second = 0.0;
+  // Of the prompt when its first seven eighths are in the KV cache already.
+  double prefill_seconds = 0.0;
+  double cached_prefill_seconds = 0.0;
   std::vector<DecodeSpeed> decode;
+  std::vector<ContextSpeed> contexts;
 };
 
 // Loads a model and drives it as the engine does: a prompt in one step, then sequences that decode
