@@ -97,6 +97,19 @@ absl::StatusOr<std::span<const std::byte>> InType(DType type, const RowReader::R
   return std::span<const std::byte>(buffer);
 }
 
+// What `row` in `type` is off by, from the numbers that it was made of.
+PackingLoss LossOf(DType type, std::span<const float> values, std::span<const std::byte> row) {
+  std::vector<float> packed(values.size());
+  DequantizeRow(type, row, packed);
+  PackingLoss loss;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const double error = double{packed[i]} - double{values[i]};
+    loss.square += double{values[i]} * double{values[i]};
+    loss.squared_error += error * error;
+  }
+  return loss;
+}
+
 }  // namespace
 
 absl::StatusOr<IntegerWorkspace> IntegerWorkspace::Create(const MatmulOptions& options) {
@@ -108,8 +121,8 @@ absl::StatusOr<IntegerWorkspace> IntegerWorkspace::Create(const MatmulOptions& o
   return IntegerWorkspace(options, *kernels);
 }
 
-absl::Status IntegerLinear::PackTile(std::span<const StoredMatrix> parts, std::int64_t first,
-                                     std::int64_t tile) {
+absl::StatusOr<PackingLoss> IntegerLinear::PackTile(std::span<const StoredMatrix> parts,
+                                                    std::int64_t first, std::int64_t tile) {
   const bool int8 = layout_.type == MatmulType::kInt8;
   const DType dtype = int8 ? DType::kInt8 : DType::kInt4;
   std::byte* const packed = weight_.data() + tile * layout_.tile_bytes();
@@ -119,10 +132,14 @@ absl::Status IntegerLinear::PackTile(std::span<const StoredMatrix> parts, std::i
   std::vector<std::byte> buffer(static_cast<std::size_t>(RowBytes(dtype, layout_.in)));
   YANGTUO_ASSIGN_OR_RETURN(const StackedShape shape, ShapeOf(parts));
   const std::int64_t columns = std::min(kTileColumns, shape.out - first);
+  PackingLoss loss;
   for (std::int64_t c = 0; c < columns; ++c) {
     YANGTUO_ASSIGN_OR_RETURN(const RowReader::Row stored, reader.Read(first + c));
     YANGTUO_ASSIGN_OR_RETURN(const std::span<const std::byte> row,
                              InType(dtype, stored, wide, buffer));
+    if (c == 0 && stored.dtype != dtype) {
+      loss = LossOf(dtype, wide, row);
+    }
     float& scale = scales_[static_cast<std::size_t>(tile * kTileColumns + c)];
     if (int8) {
       const Int8Row parts_of = SplitInt8Row(row);
@@ -134,7 +151,7 @@ absl::Status IntegerLinear::PackTile(std::span<const StoredMatrix> parts, std::i
       PackInt4Row(parts_of, c, packed);
     }
   }
-  return absl::OkStatus();
+  return loss;
 }
 
 absl::StatusOr<IntegerLinear> IntegerLinear::Allocate(const StackedShape& shape, MatmulType type) {
@@ -177,7 +194,7 @@ absl::StatusOr<bool> IntegerLinear::AgreesWith(std::span<const StoredMatrix> par
   YANGTUO_ASSIGN_OR_RETURN(
       IntegerLinear alone,
       Allocate({.in = layout_.in, .out = std::min(kTileColumns, layout_.out)}, layout_.type));
-  YANGTUO_RETURN_IF_ERROR(alone.PackTile(parts, tile * kTileColumns, 0));
+  YANGTUO_RETURN_IF_ERROR(alone.PackTile(parts, tile * kTileColumns, 0).status());
   const auto columns =
       static_cast<std::size_t>(std::min(kTileColumns, layout_.out - tile * kTileColumns));
   return std::memcmp(alone.weight_.data(), weight_.data() + tile * layout_.tile_bytes(),
@@ -191,12 +208,13 @@ absl::StatusOr<IntegerLinear> IntegerLinear::Pack(std::span<const StoredMatrix> 
   YANGTUO_ASSIGN_OR_RETURN(const StackedShape shape, ShapeOf(parts));
   YANGTUO_ASSIGN_OR_RETURN(IntegerLinear linear, Allocate(shape, workspace.options_.type));
   const std::int64_t tiles = linear.layout_.tiles();
-  std::vector<absl::Status> packed(static_cast<std::size_t>(tiles));
+  std::vector<absl::StatusOr<PackingLoss>> packed(static_cast<std::size_t>(tiles));
   ParallelFor(workspace.options_.threads, tiles, [&](std::int64_t tile) {
     packed[static_cast<std::size_t>(tile)] = linear.PackTile(parts, tile * kTileColumns, tile);
   });
-  for (const absl::Status& status : packed) {
-    YANGTUO_RETURN_IF_ERROR(status);
+  for (const absl::StatusOr<PackingLoss>& loss : packed) {
+    YANGTUO_RETURN_IF_ERROR(loss.status());
+    linear.loss_.Add(*loss);
   }
   return linear;
 }

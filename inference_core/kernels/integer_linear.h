@@ -57,6 +57,7 @@ class IntegerLinear {
   [[nodiscard]] absl::Status Run(ConstMatrix x, Matrix y, IntegerWorkspace& workspace) const;
 
   [[nodiscard]] std::int64_t bytes() const;
+  [[nodiscard]] const PackingLoss& loss() const { return loss_; }
 
  private:
   struct Layout {
@@ -81,8 +82,9 @@ class IntegerLinear {
 
   // Zeros, of this shape.
   static absl::StatusOr<IntegerLinear> Allocate(const StackedShape& shape, MatmulType type);
-  // Rows of `parts` from `first` on as tile `tile`.
-  absl::Status PackTile(std::span<const StoredMatrix> parts, std::int64_t first, std::int64_t tile);
+  // Rows of `parts` from `first` on as tile `tile`. Returns the loss of the first one.
+  absl::StatusOr<PackingLoss> PackTile(std::span<const StoredMatrix> parts, std::int64_t first,
+                                       std::int64_t tile);
   [[nodiscard]] Plan PlanFor(std::int64_t rows, const IntegerWorkspace& workspace) const;
   void Quantize(const Plan& plan, ConstMatrix x, std::int64_t block,
                 IntegerWorkspace& workspace) const;
@@ -92,6 +94,7 @@ class IntegerLinear {
   Layout layout_;
   AlignedBuffer<std::byte> weight_;  // [tiles, tile_bytes], see integer_kernels.h
   AlignedBuffer<float> scales_;      // [tiles, kTileColumns]
+  PackingLoss loss_;
 };
 
 }  // namespace yangtuo::kernels

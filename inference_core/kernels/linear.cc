@@ -74,6 +74,11 @@ std::int64_t Linear::bytes() const {
   return std::visit([](const auto& linear) { return linear.bytes(); }, state_->of_type);
 }
 
+PackingLoss Linear::loss() const {
+  const auto* const integer = std::get_if<IntegerLinear>(&state_->of_type);
+  return integer == nullptr ? PackingLoss{} : integer->loss();
+}
+
 absl::StatusOr<Linear> Linear::Pack(std::span<const StoredMatrix> parts,
                                     MatmulWorkspace& workspace) {
   YANGTUO_ASSIGN_OR_RETURN(const StackedShape shape, ShapeOf(parts));

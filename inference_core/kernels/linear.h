@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -76,6 +77,23 @@ class MatmulWorkspace {
   std::unique_ptr<State> state_;
 };
 
+// What a weight lost when it was quantized as it was packed: sums over a sample of its rows (the
+// first of every sixteen) of the squares of the stored numbers, and of what the packed ones are off
+// by. Both are 0 for a weight that was stored in the type that is computed with.
+struct PackingLoss {
+  double square = 0.0;
+  double squared_error = 0.0;
+
+  void Add(const PackingLoss& other) {
+    square += other.square;
+    squared_error += other.squared_error;
+  }
+  // Root of the mean squared error over that of the mean square.
+  [[nodiscard]] double relative() const {
+    return square > 0.0 ? std::sqrt(squared_error / square) : 0.0;
+  }
+};
+
 // y = x * weight^T, with the weight packed once for the CPU that runs it. Immutable.
 class Linear {
  public:
@@ -109,6 +127,8 @@ class Linear {
   [[nodiscard]] std::int64_t out() const;
   // Memory that the packed weight takes.
   [[nodiscard]] std::int64_t bytes() const;
+  // Of integer types; f32 and bf16 say nothing.
+  [[nodiscard]] PackingLoss loss() const;
 
  private:
   struct State;

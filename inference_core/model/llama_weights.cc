@@ -170,6 +170,20 @@ std::int64_t LlamaWeights::bytes() const {
   return bytes + (head.has_value() ? head->logits.bytes() : 0);
 }
 
+kernels::PackingLoss LlamaWeights::loss() const {
+  kernels::PackingLoss loss;
+  for (const LayerWeights& layer : layers) {
+    for (const Linear* const product :
+         {&layer.qkv, &layer.attention_out, &layer.gate_up, &layer.down}) {
+      loss.Add(product->loss());
+    }
+  }
+  if (head.has_value()) {
+    loss.Add(head->logits.loss());
+  }
+  return loss;
+}
+
 std::vector<kernels::MatmulShape> MatmulShapes(const LlamaConfig& config) {
   const std::int64_t queries = std::int64_t{config.heads} * config.head_dim;
   const std::int64_t keys = std::int64_t{config.kv_heads} * config.head_dim;

@@ -38,6 +38,8 @@ struct LlamaWeights {
 
   // Memory that they take.
   [[nodiscard]] std::int64_t bytes() const;
+  // Of all products, the head's included.
+  [[nodiscard]] kernels::PackingLoss loss() const;
 };
 
 // Reads the tensors of `range` and no others, and lets go of each once it is packed. Errors name

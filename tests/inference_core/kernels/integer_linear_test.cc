@@ -219,6 +219,38 @@ TEST(IntegerLinearTest, QuantizesOtherTypesWhilePacking) {
   EXPECT_EQ(RunRows(*packed, x, *workspace), RunRows(*quantized, x, *workspace));
 }
 
+TEST(IntegerLinearTest, TellsWhatQuantizingWhilePackingLost) {
+  const Case c{MatmulType::kInt4, IntegerPath::kFastest, 96, 33};
+  const std::vector<float> values = RandomFloats(c.in * c.out, 6);
+  const StoredMatrix wide{.data = reinterpret_cast<const std::byte*>(values.data()),
+                          .dtype = DType::kF32,
+                          .out = c.out,
+                          .in = c.in};
+  auto workspace = MatmulWorkspace::Create({.type = c.type});
+  ASSERT_TRUE(workspace.ok());
+  const auto quantized = Linear::Pack({&wide, 1}, *workspace);
+  ASSERT_TRUE(quantized.ok());
+  PackingLoss expected;
+  for (const std::int64_t row : {0, 16, 32}) {  // the first of every sixteen
+    const std::span<const float> x(values.data() + row * c.in, static_cast<std::size_t>(c.in));
+    std::vector<std::byte> bytes(static_cast<std::size_t>(RowBytes(DType::kInt4, c.in)));
+    std::vector<float> y(x.size());
+    QuickInt4Row(x, bytes);
+    DequantizeRow(DType::kInt4, bytes, y);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      expected.square += std::pow(static_cast<double>(x[i]), 2);
+      expected.squared_error += std::pow(static_cast<double>(x[i]) - static_cast<double>(y[i]), 2);
+    }
+  }
+  EXPECT_DOUBLE_EQ(quantized->loss().relative(), expected.relative());
+  EXPECT_GT(expected.relative(), 0.02);
+  const Weight weight = Quantized(values, c);
+  const auto stored = Linear::Pack({&weight.stored, 1}, *workspace);
+  ASSERT_TRUE(stored.ok());
+  EXPECT_EQ(stored->loss().square, 0.0);
+  EXPECT_EQ(stored->loss().relative(), 0.0);
+}
+
 double SquaredError(std::span<const float> x, const std::vector<float>& y) {
   double sum = 0.0;
   for (std::size_t i = 0; i < x.size(); ++i) {
