@@ -79,10 +79,10 @@ absl::StatusOr<ConstMatrix> LlamaShard::Forward(const Step& step) {
     std::copy(step.hidden.begin(), step.hidden.end(), x.data());
   }
   attention_.Plan(sequences_);
-  std::int32_t index = 0;
+  layer_ = 0;
   for (const LayerWeights& layer : weights_.layers) {
-    YANGTUO_RETURN_IF_ERROR(RunLayer(layer, kv_.layer(index), x));
-    ++index;
+    YANGTUO_RETURN_IF_ERROR(RunLayer(layer, kv_.layer(layer_), x));
+    ++layer_;
   }
   return ConstMatrix(x);
 }
@@ -100,6 +100,7 @@ absl::Status LlamaShard::RunLayer(const LayerWeights& layer, std::byte* kv, Matr
   const std::int64_t queries = Queries(config);
   const std::int64_t keys = Keys(config);
   const Matrix qkv = Use(qkv_, queries + 2 * keys);
+  Observe(Product::kQkv, normed);
   YANGTUO_RETURN_IF_ERROR(layer.qkv.Run(normed, qkv, workspace_));
   const kernels::Rows<float> q = kernels::Rows<float>(qkv).Columns(0, queries);
   const kernels::Rows<float> k = kernels::Rows<float>(qkv).Columns(queries, keys);
@@ -111,14 +112,17 @@ absl::Status LlamaShard::RunLayer(const LayerWeights& layer, std::byte* kv, Matr
                               threads);
   const Matrix attended = Use(attended_, queries);
   attention_.Run(q, kv, attended);
+  Observe(Product::kAttentionOut, attended);
   YANGTUO_RETURN_IF_ERROR(layer.attention_out.Run(attended, added, workspace_));
   kernels::Add(added, x, threads);
 
   kernels::RmsNorm(x, layer.ffn_norm, config.norm_eps, normed, threads);
   const Matrix gate_up = Use(gate_up_, 2 * std::int64_t{config.ffn});
+  Observe(Product::kGateUp, normed);
   YANGTUO_RETURN_IF_ERROR(layer.gate_up.Run(normed, gate_up, workspace_));
   const Matrix gated = Use(gated_, config.ffn);
   kernels::SwiGlu(gate_up, gated, threads);
+  Observe(Product::kDown, gated);
   YANGTUO_RETURN_IF_ERROR(layer.down.Run(gated, added, workspace_));
   kernels::Add(added, x, threads);
   return absl::OkStatus();
@@ -130,6 +134,7 @@ void LlamaShard::FinalNorm(ConstMatrix x, Matrix normed) const {
 
 absl::Status LlamaShard::Logits(ConstMatrix x, Matrix normed, Matrix logits) {
   FinalNorm(x, normed);
+  Observe(Product::kLogits, normed);
   return weights_.head->logits.Run(normed, logits, workspace_);
 }
 

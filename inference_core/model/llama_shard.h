@@ -14,6 +14,7 @@
 #include "inference_core/kernels/paged_attention.h"
 #include "inference_core/model/kv_storage.h"
 #include "inference_core/model/llama_weights.h"
+#include "inference_core/model/product_observer.h"
 #include "inference_core/model/stage.h"
 #include "inference_core/tensor/tensor_view.h"
 
@@ -30,6 +31,7 @@ class LlamaShard {
     std::int32_t context_tokens = 0;
     std::int32_t max_step_tokens = 0;
     int threads = 1;
+    ProductObserver* observer = nullptr;
   };
   LlamaShard(const Options& options, LlamaWeights weights, KvStorage kv,
              kernels::MatmulWorkspace workspace);
@@ -46,10 +48,16 @@ class LlamaShard {
   [[nodiscard]] bool has_head() const { return weights_.head.has_value(); }
   [[nodiscard]] const Options& options() const { return options_; }
   [[nodiscard]] const KvStorage& kv() const { return kv_; }
+  [[nodiscard]] const LlamaWeights& weights() const { return weights_; }
 
  private:
   void ReadRows(const Step& step);
   absl::Status RunLayer(const LayerWeights& layer, std::byte* kv, Matrix x);
+  void Observe(Product product, ConstMatrix x) const {
+    if (options_.observer != nullptr) {
+      options_.observer->Observe(product, layer_, x);
+    }
+  }
   // The first `tokens` rows of a buffer.
   [[nodiscard]] Matrix Use(AlignedBuffer<float>& buffer, std::int64_t cols);
 
@@ -62,6 +70,7 @@ class LlamaShard {
 
   // The step at hand.
   std::int64_t tokens_ = 0;
+  std::int32_t layer_ = 0;               // that runs
   std::vector<std::int32_t> positions_;  // [tokens]
   std::vector<TokenId> ids_;             // [tokens]
   std::vector<kernels::SequenceRows> sequences_;

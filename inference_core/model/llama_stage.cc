@@ -216,7 +216,8 @@ absl::StatusOr<std::unique_ptr<LlamaShard>> LoadShard(const OpenedModel& model,
   const LlamaShard::Options shard_options{.config = model.config,
                                           .context_tokens = model.options.context_tokens,
                                           .max_step_tokens = model.options.max_step_tokens,
-                                          .threads = model.options.threads};
+                                          .threads = model.options.threads,
+                                          .observer = model.options.observer};
   return std::make_unique<LlamaShard>(shard_options, std::move(weights), std::move(kv),
                                       std::move(workspace));
 }
@@ -243,6 +244,7 @@ absl::StatusOr<std::unique_ptr<Stage>> LoadOpened(const OpenedModel& model,
   YANGTUO_ASSIGN_OR_RETURN(std::unique_ptr<LlamaShard> shard,
                            LoadShard(model, info.packed_weights));
   info.kv_blocks = shard->kv().shape().blocks;
+  info.weights_error = shard->weights().loss().relative();
   if (next == nullptr) {
     return std::make_unique<LocalStage>(std::move(info), std::move(shard));
   }

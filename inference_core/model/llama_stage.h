@@ -10,6 +10,7 @@
 #include "inference_core/formats/hf_config.h"
 #include "inference_core/kernels/integer_kernels.h"
 #include "inference_core/kernels/kv_layout.h"
+#include "inference_core/model/product_observer.h"
 #include "inference_core/model/stage.h"
 
 namespace yangtuo {
@@ -38,6 +39,7 @@ struct StageOptions {
   std::filesystem::path packed_weights;
   // Weights of fewer bytes are packed sooner than it pays to keep them.
   std::int64_t packed_weights_least_bytes = std::int64_t{128} << 20;
+  ProductObserver* observer = nullptr;  // none, or one that outlives the stage
 };
 
 // What a model is before it is loaded; shards compare it when they shake hands.

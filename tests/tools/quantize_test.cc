@@ -1,16 +1,25 @@
 // yangtuo quantize: which tensor gets which type, and the command as a user runs it.
 
+#include <algorithm>
+#include <cmath>
 #include <filesystem>
+#include <iostream>
 #include <vector>
 
+#include "absl/strings/str_format.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "inference_core/checkpoint/checkpoint.h"
+#include "inference_core/quant/quant.h"
+#include "inference_core/tokenizer/tokenizer.h"
 #include "nlohmann/json.hpp"
+#include "tests/testing/data.h"
 #include "tests/testing/safetensors_writer.h"
 #include "tests/testing/temp_dir.h"
 #include "tests/testing/test_model.h"
 #include "tests/tools/command_run.h"
+#include "tools/eval/perplexity.h"
+#include "tools/quantize/calibration.h"
 #include "tools/quantize/importance.h"
 #include "tools/quantize/type_rules.h"
 
@@ -171,6 +180,158 @@ TEST_F(QuantizeTest, ImportanceChangesWhatIsWritten) {
   const json after = json::parse(weighted.out())["tensors"];
   for (std::size_t i = 0; i < before.size(); ++i) {
     EXPECT_EQ(before[i]["sha256"] == after[i]["sha256"], before[i]["name"] != kQuery);
+  }
+}
+
+constexpr std::int32_t kScoredPoems = 200;
+
+// Poems beyond those that perplexity is measured on.
+std::filesystem::path WriteOtherPoems(const TempDir& folder, std::size_t count) {
+  const std::string text = ReadTestFile(*SharedData("text/poems_valid.txt"));
+  const auto poems = SplitDocuments(text, 0);
+  std::string other;
+  for (std::size_t i = kScoredPoems; i < std::min(poems.size(), kScoredPoems + count); ++i) {
+    other += std::string(poems[i]) + "\n\n";
+  }
+  const auto file = folder.path() / "other.txt";
+  WriteTestFile(file, other);
+  return file;
+}
+
+TEST(CalibrationTest, TakesTheMeanSquareOfWhatIsMultiplied) {
+  const auto model = SharedData("weights/poem-llama");
+  if (!model.has_value()) {
+    GTEST_SKIP() << "no shared data";
+  }
+  const TempDir folder;
+  const auto text = folder.path() / "text";
+  WriteTestFile(text, "春眠不觉晓");
+  const auto found =
+      Calibrate({.model = *model, .text = text, .threads = 1}, [](std::int64_t, std::int64_t) {});
+  ASSERT_TRUE(found.ok()) << found.status();
+
+  // Queries of the first layer read the norm of the tokens' embeddings.
+  const auto tokenizer = Tokenizer::Load(*model);
+  std::vector<std::int32_t> ids = *(*tokenizer)->Encode("春眠不觉晓", {.add_bos = true});
+  ids.push_back((*tokenizer)->eos_id());
+  EXPECT_EQ(found->tokens, static_cast<std::int64_t>(ids.size()) - 1);
+  const Checkpoint checkpoint = *OpenCheckpoint(*model);
+  const auto row_of = [&](const std::string& name, std::int64_t row) {
+    const std::size_t index = *FindTensor(*checkpoint.tensors, name);
+    const TensorSpec& spec = checkpoint.tensors->tensors()[index];
+    std::vector<std::byte> bytes(static_cast<std::size_t>(spec.row_bytes()));
+    EXPECT_TRUE(checkpoint.tensors->ReadRows(index, row, 1, bytes).ok());
+    std::vector<float> values(static_cast<std::size_t>(spec.cols()));
+    DequantizeRow(spec.dtype, bytes, values);
+    return values;
+  };
+  const std::vector<float> norm = row_of("model.layers.0.input_layernorm.weight", 0);
+  std::vector<double> means(norm.size());
+  for (const std::int32_t id : ids) {
+    const std::vector<float> x = row_of("model.embed_tokens.weight", id);
+    double squares = 0.0;
+    for (const float value : x) {
+      squares += double{value} * double{value};
+    }
+    const double scale = squares / static_cast<double>(x.size()) + checkpoint.config.norm_eps;
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      means[i] +=
+          std::pow(double{x[i]} * double{norm[i]}, 2) / scale / static_cast<double>(ids.size());
+    }
+  }
+  for (const char* const part : {"q", "k", "v"}) {
+    const auto weights =
+        found->importance.Of(absl::StrFormat("model.layers.0.self_attn.%s_proj.weight", part));
+    ASSERT_EQ(weights.size(), means.size());
+    for (std::size_t i = 0; i < means.size(); ++i) {
+      EXPECT_NEAR(weights[i], means[i], 1e-5 * means[i]) << i;
+    }
+  }
+  EXPECT_FALSE(found->importance.Of("model.layers.5.mlp.down_proj.weight").empty());
+  EXPECT_FALSE(found->importance.Of("lm_head.weight").empty());
+  EXPECT_TRUE(found->importance.Of("model.embed_tokens.weight").empty());
+  const auto file = folder.path() / "importance.safetensors";
+  ASSERT_TRUE(found->importance.Write(file).ok());
+  const auto read = Importance::Read(file, checkpoint);
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->size(), found->importance.size());
+  EXPECT_THAT(read->Of("lm_head.weight"),
+              ::testing::ElementsAreArray(found->importance.Of("lm_head.weight")));
+}
+
+// Of the first poems. kF32: with the weights as they are stored.
+double PerplexityOf(const std::filesystem::path& model, WeightType type = WeightType::kF32) {
+  PerplexityOptions options;
+  options.stage.model = model;
+  options.stage.weight_type = type;
+  options.stage.threads = 1;
+  options.tokenizer = *SharedData("weights/poem-llama/tokenizer.model");
+  options.text = *SharedData("text/poems_valid.txt");
+  options.documents = kScoredPoems;
+  const auto found = MeasurePerplexity(options, [](std::int64_t) {});
+  EXPECT_TRUE(found.ok()) << found.status();
+  return found.ok() ? found->value() : 0.0;
+}
+
+// Perplexity of GGUF's types by themselves, and as a worker of ours serves them: products in int8
+// and int4, which loses a second time.
+TEST(GgufQualityTest, OfStoredTypesIsAsPromised) {
+  const auto model = SharedData("weights/poem-llama");
+  if (!model.has_value()) {
+    GTEST_SKIP() << "no shared data";
+  }
+  const TempDir folder;
+  const double exact = PerplexityOf(*model);
+  struct Case {
+    std::string type;
+    double stored;
+    double served;
+  };
+  for (const Case& c :
+       {Case{"q8_0", 1.002, 1.002}, Case{"q4_0", 1.015, 1.015}, Case{"q4_k", 1.01, 1.02}}) {
+    const auto file = folder.path() / (c.type + ".gguf");
+    CommandRun run(
+        {"quantize", "--input", model->string(), "--type", c.type, "--output", file.string()});
+    ASSERT_EQ(run.Wait(), "exit code 0") << run.err();
+    const double stored = PerplexityOf(file) / exact;
+    const double served = PerplexityOf(file, WeightType::kAuto) / exact;
+    std::cout << c.type << ": perplexity ratio to f32 " << stored << " stored, " << served
+              << " served\n";
+    EXPECT_LE(stored, c.stored) << c.type;
+    EXPECT_LE(served, c.served) << c.type;
+  }
+}
+
+// Measured: int4 1.0089 without and 1.0097 with, q4_k 1.0037 and 1.0027. Which codes are chosen
+// moves the ratio by 0.001 either way: this small model has no columns that count far more than
+// others.
+TEST(CalibrationTest, LosesNoMoreQualityThanWithout) {
+  const auto model = SharedData("weights/poem-llama");
+  if (!model.has_value()) {
+    GTEST_SKIP() << "no shared data";
+  }
+  const TempDir folder;
+  const std::string text = WriteOtherPoems(folder, 200).string();
+  const double exact = PerplexityOf(*model);
+  for (const std::string type : {"int4", "q4_k"}) {
+    const std::string suffix = type == "int4" ? "" : ".gguf";
+    const auto path = [&](const char* name) {
+      return (folder.path() / (type + name + suffix)).string();
+    };
+    CommandRun plain(
+        {"quantize", "--input", model->string(), "--type", type, "--output", path("-plain")});
+    ASSERT_EQ(plain.Wait(), "exit code 0") << plain.err();
+    CommandRun calibrated({"quantize", "--input", model->string(), "--type", type, "--output",
+                           path("-calibrated"), "--calibrate", text});
+    ASSERT_EQ(calibrated.Wait(), "exit code 0") << calibrated.err();
+    EXPECT_THAT(calibrated.err(), HasSubstr("calibrated on "));
+    const double without = PerplexityOf(path("-plain")) / exact;
+    const double with = PerplexityOf(path("-calibrated")) / exact;
+    std::cout << type << ": perplexity ratio to f32 " << without << " without, " << with
+              << " with calibration\n";
+    RecordProperty(type, absl::StrFormat("%.5f without, %.5f with calibration", without, with));
+    EXPECT_LE(with, without + (type == "int4" ? 0.0015 : 0.0));
+    EXPECT_LE(without, type == "int4" ? 1.015 : 1.01);
   }
 }
 

@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <memory>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
 #include "inference_core/base/status_macros.h"
 #include "inference_core/checkpoint/row_values.h"
 #include "inference_core/checkpoint/tensor_source.h"
+#include "inference_core/formats/safetensors_writer.h"
 #include "inference_core/formats/tensor_files.h"
 
 namespace yangtuo {
@@ -37,7 +39,7 @@ absl::Status Check(const std::string& where, const TensorSpec& matrix,
 absl::StatusOr<Importance> Importance::Read(const std::filesystem::path& file,
                                             const Checkpoint& model) {
   YANGTUO_ASSIGN_OR_RETURN(const TensorFiles files, TensorFiles::OpenFile(file));
-  Importance importance;
+  std::map<std::string, std::vector<float>> read;
   for (const std::string& name : files.Names()) {
     const std::string where = absl::StrFormat("%s: %s", file.string(), name);
     const absl::StatusOr<std::size_t> index = FindTensor(*model.tensors, name);
@@ -51,9 +53,23 @@ absl::StatusOr<Importance> Importance::Read(const std::filesystem::path& file,
     std::vector<float> weights(static_cast<std::size_t>(stored.rows() * stored.cols()));
     WidenRow(stored.dtype, bytes, weights);
     YANGTUO_RETURN_IF_ERROR(Check(where, model.tensors->tensors()[*index], stored.shape, weights));
-    importance.weights_.emplace(name, std::move(weights));
+    read.emplace(name, std::move(weights));
   }
-  return importance;
+  return Importance(std::move(read));
+}
+
+absl::Status Importance::Write(const std::filesystem::path& file) const {
+  std::vector<TensorSpec> specs;
+  for (const auto& [name, weights] : weights_) {
+    specs.push_back(
+        {.name = name, .dtype = DType::kF32, .shape = {static_cast<std::int64_t>(weights.size())}});
+  }
+  YANGTUO_ASSIGN_OR_RETURN(const auto writer, NewSafetensorsWriter(file, specs, {}));
+  std::size_t index = 0;
+  for (const auto& [name, weights] : weights_) {
+    YANGTUO_RETURN_IF_ERROR(writer->Append(index++, std::as_bytes(std::span(weights))));
+  }
+  return writer->Finish();
 }
 
 std::span<const float> Importance::Of(const std::string& tensor) const {

@@ -1,15 +1,23 @@
 #include "tools/quantize/quantize_command.h"
 
+#include <chrono>
 #include <functional>
+#include <iostream>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <unistd.h>
 #include <utility>
 #include <vector>
 
 #include "CLI/CLI.hpp"
+#include "absl/strings/str_format.h"
 #include "inference_core/base/status_macros.h"
+#include "tools/common/progress_bar.h"
+#include "tools/common/terminal.h"
 #include "tools/convert/conversion.h"
+#include "tools/quantize/calibration.h"
 #include "tools/quantize/importance.h"
 #include "tools/quantize/type_rules.h"
 
@@ -22,6 +30,7 @@ constexpr char kExamples[] = R"(Examples:
   yangtuo quantize --input chinese-alpaca-7b --type q4_k --output alpaca-q4_k.gguf  for llama.cpp too
   yangtuo quantize --input chinese-alpaca-7b --type int4 --output alpaca-int4 \
       --keep lm_head.weight=int8 --keep '*.down_proj.weight=int8'
+  yangtuo quantize --input chinese-alpaca-7b --type q4_k --output x.gguf --calibrate dialogues.txt
   yangtuo quantize --input chinese-alpaca-7b --type q4_0 --output x.gguf --dry-run
 
 Types, with bits a weight:
@@ -34,15 +43,19 @@ divide into blocks (of 32, of 256 for q4_k and q6_k; int4 pads) it stays 16-bit,
 The number of rows may be any. --keep gives the tensors that match another type; the first rule
 that matches holds, names are those of Hugging Face.
 
-An importance file is a safetensors file that has for some or all matrices a vector named as the
-matrix, with a weight for each of its columns, such as the mean square of its inputs on some text:
-q4_0, q4_k, q6_k and int4 then keep those columns better that count more.)";
+With --calibrate the model first runs over a text (UTF-8, documents separated by empty lines, of the
+kind that it will be used for; some ten thousand tokens will do): q4_0, q4_k, q6_k and int4 then keep
+those columns better that are multiplied with larger numbers. The whole model is in memory then.
+--save-importance keeps what was found, --importance takes it again instead: a safetensors file that
+has for some or all matrices a vector named as the matrix, with a weight for each of its columns.)";
 
 struct QuantizeOptions {
   std::string input;
   std::string type;
   std::vector<std::string> keep;
   std::string importance;
+  std::string calibrate;        // a text; empty: none
+  std::string save_importance;  // a file to be written; empty: none
   OutputOptions output;
 };
 
@@ -53,12 +66,38 @@ bool IsGgufBlock(DType type) {
 
 using ImportanceOf = std::function<std::span<const float>(const TensorSpec& from)>;
 
-absl::StatusOr<ImportanceOf> ReadImportance(const std::string& file, const Checkpoint& input) {
-  if (file.empty()) {
+absl::StatusOr<Importance> MeasureImportance(const QuantizeOptions& options) {
+  const TimePoint begin = std::chrono::steady_clock::now();
+  std::optional<ProgressBar> bar;
+  const absl::StatusOr<Calibration> found = Calibrate(
+      {.model = options.input, .text = options.calibrate, .threads = options.output.threads},
+      [&](std::int64_t done, std::int64_t total) {
+        if (!bar.has_value()) {
+          bar.emplace(Terminal::LookAt(STDERR_FILENO), "calibrating", total, begin);
+        }
+        bar->Show(done, std::chrono::steady_clock::now());
+      });
+  bar.reset();
+  YANGTUO_RETURN_IF_ERROR(found.status());
+  std::cerr << absl::StrFormat("calibrated on %d tokens of %s, perplexity %.3f\n", found->tokens,
+                               options.calibrate, found->perplexity);
+  if (!options.save_importance.empty()) {
+    YANGTUO_RETURN_IF_ERROR(found->importance.Write(options.save_importance));
+  }
+  return found->importance;
+}
+
+absl::StatusOr<ImportanceOf> ImportanceFor(const QuantizeOptions& options,
+                                           const Checkpoint& input) {
+  // A dry run is over at once, and importance changes nothing of what it says.
+  const bool measures = !options.calibrate.empty() && !options.output.dry_run;
+  if (options.importance.empty() && !measures) {
     return ImportanceOf();
   }
-  YANGTUO_ASSIGN_OR_RETURN(Importance read, Importance::Read(file, input));
-  return ImportanceOf([importance = std::make_shared<const Importance>(std::move(read))](
+  YANGTUO_ASSIGN_OR_RETURN(Importance found, measures
+                                                 ? MeasureImportance(options)
+                                                 : Importance::Read(options.importance, input));
+  return ImportanceOf([importance = std::make_shared<const Importance>(std::move(found))](
                           const TensorSpec& from) { return importance->Of(from.name); });
 }
 
@@ -76,7 +115,7 @@ absl::StatusOr<Conversion> MakeConversion(const QuantizeOptions& options) {
   YANGTUO_ASSIGN_OR_RETURN(const CheckpointFormat format, FormatNamed(output));
   YANGTUO_ASSIGN_OR_RETURN(Checkpoint input, OpenCheckpoint(options.input));
   YANGTUO_ASSIGN_OR_RETURN(TypePolicy types, QuantizedTypes(type, std::move(rules), input, format));
-  YANGTUO_ASSIGN_OR_RETURN(ImportanceOf importance, ReadImportance(options.importance, input));
+  YANGTUO_ASSIGN_OR_RETURN(ImportanceOf importance, ImportanceFor(options, input));
   return Conversion{.command = kCommand,
                     .doing = "quantizing",
                     .input = std::move(input),
@@ -104,8 +143,19 @@ void AddQuantizeCommand(CLI::App& parent, std::function<int()>& run) {
   app.add_option("--keep", options->keep,
                  "tensors whose names match (* is any text) in another type; may be given again")
       ->type_name("PATTERN=TYPE");
-  app.add_option("--importance", options->importance, "how much each column counts")
-      ->type_name("FILE");
+  CLI::Option* const importance =
+      app.add_option("--importance", options->importance, "how much each column counts")
+          ->type_name("FILE");
+  CLI::Option* const calibrate =
+      app.add_option("--calibrate", options->calibrate,
+                     "run the model over this text to find out how much each column counts")
+          ->type_name("TEXT")
+          ->check(CLI::ExistingFile)
+          ->excludes(importance);
+  app.add_option("--save-importance", options->save_importance,
+                 "write what --calibrate found, for --importance")
+      ->type_name("FILE")
+      ->needs(calibrate);
   AddOutputFlags(app, options->output);
   app.footer(kExamples);
   app.callback([&run, options] { run = [options] { return RunQuantize(*options); }; });

@@ -13,6 +13,7 @@
 #include "inference_core/kernels/linear.h"
 #include "inference_core/model/llama_weights.h"
 #include "inference_core/model/numerics.h"
+#include "tests/inference_core/model/stage_driver.h"
 #include "tests/testing/data.h"
 #include "tests/testing/safetensors_writer.h"
 #include "tests/testing/temp_dir.h"
@@ -93,6 +94,45 @@ TEST_F(LlamaStageTest, RefusesANextStageWithAnotherKvType) {
   const absl::Status refused = LoadLlamaStage(options_, *std::move(last)).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(refused.message()), AllOf(HasSubstr("kv-bf16"), HasSubstr("kv-int8")));
+}
+
+TEST_F(LlamaStageTest, TellsWhatQuantizingAtLoadLost) {
+  for (const WeightType type : {WeightType::kF32, WeightType::kInt8, WeightType::kInt4}) {
+    options_.weight_type = type;
+    const auto stage = LoadLlamaStage(options_, nullptr);
+    ASSERT_TRUE(stage.ok()) << stage.status();
+    const double lost = (*stage)->info().weights_error;
+    EXPECT_GE(lost, type == WeightType::kInt4 ? 0.03 : type == WeightType::kInt8 ? 0.002 : 0.0);
+    EXPECT_LE(lost, type == WeightType::kInt4 ? 0.2 : type == WeightType::kInt8 ? 0.01 : 0.0);
+  }
+}
+
+// Which products there were, with the sizes of their inputs.
+class InputShapes final : public ProductObserver {
+ public:
+  void Observe(Product product, std::int32_t layer, ConstMatrix x) override {
+    seen_.push_back(absl::StrFormat("%d.%d [%d, %d]", product == Product::kLogits ? -1 : layer,
+                                    static_cast<int>(product), x.dim(0), x.dim(1)));
+  }
+  [[nodiscard]] const std::vector<std::string>& seen() const { return seen_; }
+
+ private:
+  std::vector<std::string> seen_;
+};
+
+TEST_F(LlamaStageTest, ShowsAnObserverWhatIsMultipliedAndComputesTheSame) {
+  const std::vector<DriverRequest> requests = {
+      {.prompt = {1, 5, 9}, .sampling = {}, .new_tokens = 1}};
+  const auto plain = LoadLlamaStage(options_, nullptr);
+  InputShapes shapes;
+  options_.observer = &shapes;
+  const auto observed = LoadLlamaStage(options_, nullptr);
+  ASSERT_TRUE(plain.ok() && observed.ok());
+  EXPECT_TRUE(
+      SameAnswer(Drive(**plain, requests, {}).front(), Drive(**observed, requests, {}).front()));
+  EXPECT_THAT(shapes.seen(), ::testing::ElementsAre("0.0 [3, 32]", "0.1 [3, 32]", "0.2 [3, 32]",
+                                                    "0.3 [3, 48]", "1.0 [3, 32]", "1.1 [3, 32]",
+                                                    "1.2 [3, 32]", "1.3 [3, 48]", "-1.4 [1, 32]"));
 }
 
 TEST_F(LlamaStageTest, ChoosesBf16OnlyWhereTheCpuMultipliesIt) {
