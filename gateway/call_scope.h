@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "absl/base/thread_annotations.h"
+#include "gateway/access/caller.h"
 #include "grpcpp/client_context.h"
 #include "inference_core/base/clock.h"
 #include "inference_core/base/mutex.h"
@@ -31,16 +32,22 @@ class LiveCalls : public std::enable_shared_from_this<LiveCalls> {
   std::uint64_t open_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
-// What all outgoing calls of one incoming request share: identity, deadline, and the wish to stop.
+// What all outgoing calls of one incoming request share: identity, for whom, deadline, and the wish
+// to stop.
 // Thread-safe.
 class CallScope {
  public:
   using Deadline = std::chrono::system_clock::time_point;
 
-  CallScope(RequestContext context, Deadline deadline)
-      : context_(std::move(context)), deadline_(deadline) {}
+  // A caller of null is nobody in particular, who may do everything.
+  CallScope(RequestContext context, Deadline deadline,
+            std::shared_ptr<const Caller> caller = nullptr)
+      : context_(std::move(context)),
+        deadline_(deadline),
+        caller_(caller != nullptr ? std::move(caller) : std::make_shared<Caller>()) {}
 
   [[nodiscard]] const RequestContext& context() const { return context_; }
+  [[nodiscard]] const Caller& caller() const { return *caller_; }
   [[nodiscard]] Deadline deadline() const { return deadline_; }
   [[nodiscard]] bool expired() const { return std::chrono::system_clock::now() >= deadline_; }
   [[nodiscard]] bool cancelled() const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -57,6 +64,7 @@ class CallScope {
  private:
   const RequestContext context_;
   const Deadline deadline_;
+  const std::shared_ptr<const Caller> caller_;
   mutable Mutex mutex_;
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   std::map<const grpc::ClientContext*, std::shared_ptr<grpc::ClientContext>> open_

@@ -72,7 +72,7 @@ class EmbedFlow : public std::enable_shared_from_this<EmbedFlow> {
     if (inputs_.empty()) {
       YANGTUO_RETURN_IF_ERROR(CheckEmbedRequest(request_, services_.limits));
     }
-    YANGTUO_ASSIGN_OR_RETURN(model_, services_.workers.Resolve(request_.model()));
+    YANGTUO_ASSIGN_OR_RETURN(model_, ResolveFor(services_, scope_->caller(), request_.model()));
     YANGTUO_RETURN_IF_ERROR(CheckEmbedInputs(
         inputs_, services_.limits, {.vocabulary_size = model_.status->vocabulary_size()}));
     const std::string& name = model_.status->model();
@@ -139,6 +139,7 @@ class EmbedFlow : public std::enable_shared_from_this<EmbedFlow> {
   void Try(int index, std::vector<std::string> avoid) ABSL_LOCKS_EXCLUDED(mutex_) {
     auto attempt = std::make_shared<Attempt>();
     attempt->request.set_request_id(scope_->context().request_id);
+    attempt->request.set_tenant(scope_->caller().tenant);
     {
       const MutexLock lock(mutex_);
       *attempt->request.mutable_ids() = encoded_.texts(index).ids();

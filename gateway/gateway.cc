@@ -9,9 +9,12 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "gateway/access/access_control.h"
+#include "gateway/access/audit_log.h"
 #include "gateway/http_front_end.h"
 #include "gateway/timers.h"
 #include "inference_core/base/status_macros.h"
+#include "services/common/api_keys.h"
 #include "services/common/listen_address.h"
 #include "services/common/log.h"
 #include "services/common/rpc_server.h"
@@ -21,6 +24,8 @@ namespace {
 
 constexpr char kHealthName[] = "yangtuo.v1.GenerationService";
 constexpr Duration kTick = std::chrono::milliseconds(100);
+// How soon a change of the API keys is noticed.
+constexpr Duration kFilePeriod = std::chrono::seconds(1);
 constexpr Duration kLastCallLimit = std::chrono::seconds(5);
 // After the last request: for trailers, and for clients that read slowly.
 constexpr Duration kCallsEnd = std::chrono::seconds(2);
@@ -43,6 +48,46 @@ absl::StatusOr<std::vector<PeerTarget>> ParseTargets(const char* flag,
   return parsed;
 }
 
+bool IsLoopback(const std::string& host) {
+  return host == "localhost" || host == "::1" || host.rfind("127.", 0) == 0;
+}
+bool IsAnyAddress(const std::string& host) { return host == "0.0.0.0" || host == "::"; }
+
+// Everybody who reaches the address that clients use would reach metrics and health there too.
+absl::Status CheckAdminAddress(const GatewayOptions& options) {
+  if (options.admin_on_public_address || options.service.admin_listen.empty()) {
+    return absl::OkStatus();
+  }
+  YANGTUO_ASSIGN_OR_RETURN(const ListenAddress admin,
+                           ParseListenAddress(options.service.admin_listen));
+  for (const std::string& listen : {options.service.listen, options.http.listen}) {
+    if (listen.empty()) {
+      continue;
+    }
+    YANGTUO_ASSIGN_OR_RETURN(const ListenAddress clients, ParseListenAddress(listen));
+    const bool same =
+        admin.host == clients.host || IsAnyAddress(admin.host) || IsAnyAddress(clients.host);
+    if (same && !IsLoopback(admin.host) && !IsLoopback(clients.host)) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "the admin port %s would be reachable at the address for clients (%s), which would show "
+          "them metrics: choose another --admin-listen, such as 127.0.0.1:9400, or, where a "
+          "firewall or network policy keeps clients from it, say --admin-on-public-address",
+          options.service.admin_listen, listen));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckAccess(const GatewayOptions& options) {
+  if (options.audit_prompts && options.audit_log.empty()) {
+    return absl::InvalidArgumentError("--audit-prompts needs --audit-log");
+  }
+  if (!options.api_keys_file.empty()) {
+    YANGTUO_RETURN_IF_ERROR(ReadApiKeysFile(options.api_keys_file).status());
+  }
+  return CheckAdminAddress(options);
+}
+
 }  // namespace
 
 absl::Status CheckGatewayOptions(const GatewayOptions& options) {
@@ -59,13 +104,19 @@ absl::Status CheckGatewayOptions(const GatewayOptions& options) {
   if (!options.http.listen.empty()) {
     YANGTUO_RETURN_IF_ERROR(ParseListenAddress(options.http.listen).status());
   }
-  return absl::OkStatus();
+  return CheckAccess(options);
 }
 
 // In order of construction; what is below uses what is above.
 struct Gateway::State {
-  State(const GatewayOptions& options, Metrics& all_metrics)
+  struct Access {
+    std::unique_ptr<AccessControl> control;
+    std::unique_ptr<AuditLog> audit;  // null: none
+  };
+
+  State(const GatewayOptions& options, Metrics& all_metrics, Access the_access)
       : metrics(all_metrics),
+        access(std::move(the_access)),
         admission(options.admission),
         workers(options.service.peer_tls, options.routing, *calls, metrics),
         tokenizers(TokenizerPool::Create(
@@ -76,6 +127,8 @@ struct Gateway::State {
                  .admission = admission,
                  .timers = timers,
                  .metrics = metrics,
+                 .access = *access.control,
+                 .audit = access.audit.get(),
                  .limits = options.limits,
                  .resume = options.resume,
                  .queue = options.queue},
@@ -88,6 +141,13 @@ struct Gateway::State {
     workers.Tick(now);
     tokenizers->Tick(now);
     UpdateReadiness();
+    if (now >= next_look_at_files) {
+      next_look_at_files = now + kFilePeriod;
+      access.control->ReloadIfChanged(now);
+      if (access.audit != nullptr) {
+        access.audit->ReopenIfMoved();
+      }
+    }
     timers.After(kTick, [this] { Tick(); });
   }
 
@@ -114,6 +174,8 @@ struct Gateway::State {
   }
 
   GatewayMetrics metrics;
+  const Access access;
+  TimePoint next_look_at_files{};  // for Tick
   const std::shared_ptr<LiveCalls> calls = std::make_shared<LiveCalls>();
   Timers timers;
   Admission admission;
@@ -136,7 +198,15 @@ absl::StatusOr<std::unique_ptr<Gateway>> Gateway::Start(const GatewayOptions& op
   YANGTUO_ASSIGN_OR_RETURN(auto worker_targets, ParseTargets("--workers", options.workers));
   YANGTUO_ASSIGN_OR_RETURN(auto tokenizer_targets,
                            ParseTargets("--tokenizers", options.tokenizers));
-  auto state = std::make_unique<State>(options, metrics);
+  State::Access access;
+  YANGTUO_ASSIGN_OR_RETURN(access.control, AccessControl::Open(options.api_keys_file, metrics,
+                                                               std::chrono::steady_clock::now()));
+  if (!options.audit_log.empty()) {
+    const auto prompts =
+        options.audit_prompts ? AuditLog::Prompts::kWritten : AuditLog::Prompts::kLeftOut;
+    YANGTUO_ASSIGN_OR_RETURN(access.audit, AuditLog::Open(options.audit_log, prompts, metrics));
+  }
+  auto state = std::make_unique<State>(options, metrics, std::move(access));
   ServiceOptions service = options.service;
   if (!options.http.listen.empty()) {
     HttpOptions http = options.http;

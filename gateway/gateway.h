@@ -30,6 +30,13 @@ struct GatewayOptions {
   FrontEndOptions front_end;
   // The HTTP API beside gRPC, with the same TLS files; an empty `listen` turns it off.
   HttpOptions http{.listen = ""};
+  // Who may call, see services/common/api_keys.h. Empty: everybody.
+  std::string api_keys_file;
+  // Where a line for every request goes; "-": standard output; empty: nowhere.
+  std::string audit_log;
+  bool audit_prompts = false;
+  // Lets /metrics and health be asked at the address that clients use.
+  bool admin_on_public_address = false;
   // How often dns:/// names are looked up, and by whom.
   Duration resolve_period = std::chrono::seconds(3);
   PeerDiscovery::Resolver resolver = ResolveWithSystem;

@@ -1,10 +1,13 @@
 #include <chrono>
+#include <map>
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_format.h"
 #include "gateway/gateway.h"
+#include "services/common/config.h"
 #include "services/common/program.h"
 
 namespace yangtuo::gateway {
@@ -42,7 +45,16 @@ void AddSeconds(CLI::App& app, const char* flag, Duration& value, const char* de
       ->group("Limits");
 }
 
-void AddHttpFlags(CLI::App& app, HttpOptions& http) {
+void AddHttpFlags(CLI::App& app, HttpOptions& http, Compat& compat) {
+  const std::map<std::string, Compat> shapes = {{"openai", Compat::kOpenAi},
+                                                {"demo", Compat::kDemo}};
+  app.add_option_function<std::string>(
+         "--compat", [&compat, shapes](const std::string& name) { compat = shapes.at(name); },
+         "Shapes of HTTP answers: OpenAI's, or those of Chinese-LLaMA-Alpaca's demo servers")
+      ->check(CLI::IsMember(shapes))
+      ->default_function([&compat] { return compat == Compat::kDemo ? "demo" : "openai"; })
+      ->capture_default_str()
+      ->group("HTTP");
   app.add_option("--http-listen", http.listen,
                  "Address of the OpenAI-compatible HTTP API; empty: none. TLS as for gRPC")
       ->capture_default_str()
@@ -86,6 +98,23 @@ void AddRoutingFlags(CLI::App& app, GatewayOptions& options) {
       ->group("Routing");
 }
 
+void AddAccessFlags(CLI::App& app, GatewayOptions& options) {
+  app.add_option("--api-keys-file", options.api_keys_file,
+                 "Clients need a key of this JSON file (yangtuo keys makes it); read again when it "
+                 "changes. None: everybody may call")
+      ->type_name("FILE")
+      ->group("Access");
+  app.add_option("--audit-log", options.audit_log,
+                 "Append a line of JSON for every request to this file; -: standard output")
+      ->type_name("FILE")
+      ->group("Access");
+  AddSwitch(app, "audit-prompts", options.audit_prompts, "Write prompts into the audit log")
+      ->group("Access");
+  AddSwitch(app, "admin-on-public-address", options.admin_on_public_address,
+            "Let --admin-listen be at the address for clients, where a firewall keeps them from it")
+      ->group("Access");
+}
+
 void AddGatewayFlags(CLI::App& app, GatewayOptions& options) {
   app.add_option("--workers", options.workers,
                  "Leaders of worker groups: host:port, or dns:///name:port for all addresses of a "
@@ -117,7 +146,8 @@ void AddGatewayFlags(CLI::App& app, GatewayOptions& options) {
   AddSeconds(app, "--resume-seconds", options.resume.max_wait,
              "How long a stream whose worker was lost waits for another");
   AddRoutingFlags(app, options);
-  AddHttpFlags(app, options.http);
+  AddHttpFlags(app, options.http, options.front_end.compat);
+  AddAccessFlags(app, options);
   app.footer(kExamples);
 }
 

@@ -110,6 +110,33 @@ RequestRecord::~RequestRecord() {
   End(absl::InternalError("the request was dropped without an answer"));
 }
 
+void RequestRecord::SetPromptTokens(std::uint64_t tokens) {
+  prompt_tokens = tokens;
+  Charge(tokens);
+}
+
+void RequestRecord::Charge(std::uint64_t tokens) {
+  if (visit != nullptr && tokens > charged_tokens_) {
+    visit->ChargeTokens(tokens - charged_tokens_, std::chrono::steady_clock::now());
+    charged_tokens_ = tokens;
+  }
+}
+
+void RequestRecord::WriteAudit(const absl::Status& status, Duration total) const {
+  audit->Write({.request_id = request_id_,
+                .tenant = caller == nullptr ? "" : caller->tenant,
+                .key_id = caller == nullptr ? "" : caller->key_id,
+                .endpoint = endpoint.empty() ? method_ : endpoint,
+                .model = model,
+                .status = absl::StatusCodeToString(status.code()),
+                .reason = status.ok() ? "" : ReasonOf(status),
+                .prompt_tokens = prompt_tokens,
+                .completion_tokens = completion_tokens,
+                .time_to_first_token = time_to_first_token,
+                .total = total,
+                .prompt = prompt});
+}
+
 void RequestRecord::End(const absl::Status& status) {
   if (std::exchange(ended_, true)) {
     return;
@@ -121,16 +148,22 @@ void RequestRecord::End(const absl::Status& status) {
   if (status.code() == absl::StatusCode::kResourceExhausted || reason == "DEADLINE_TOO_SOON") {
     metrics_.CountRejected(reason.empty() ? "WORKER_FULL" : reason);
   }
-  const double total = ToSeconds(std::chrono::steady_clock::now() - arrival_);
+  const Duration total = std::chrono::steady_clock::now() - arrival_;
+  Charge(prompt_tokens + completion_tokens);
+  visit.reset();
+  if (audit != nullptr) {
+    WriteAudit(status, total);
+  }
   Log(status.code() == absl::StatusCode::kInternal ? LogLevel::kError : LogLevel::kInfo, "request",
       {{"method", method_},
        {"request_id", request_id_},
        {"code", code},
+       {"tenant", caller == nullptr ? std::string() : caller->tenant},
        {"model", model},
        {"prompt_tokens", static_cast<std::int64_t>(prompt_tokens)},
        {"completion_tokens", static_cast<std::int64_t>(completion_tokens)},
        {"ttft_seconds", time_to_first_token.has_value() ? ToSeconds(*time_to_first_token) : 0.0},
-       {"total_seconds", total},
+       {"total_seconds", ToSeconds(total)},
        {"error", reason}});
 }
 

@@ -9,6 +9,8 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "gateway/access/audit_log.h"
+#include "gateway/access/caller.h"
 #include "inference_core/base/clock.h"
 #include "inference_core/base/mutex.h"
 #include "services/common/metrics.h"
@@ -59,8 +61,9 @@ class GatewayMetrics {
   Gauge& tokens_admitted_;
 };
 
-// One incoming request from arrival to end: counts it while it runs, then its code, and writes its
-// line in the access log. Never prompt text. Used by one thread at a time.
+// One incoming request from arrival to end: counts it while it runs, then its code, charges its
+// tokens to who asked, and writes its line in the access log (never prompt text) and in the audit
+// log. Used by one thread at a time.
 class RequestRecord {
  public:
   RequestRecord(GatewayMetrics& metrics, std::string method, std::string request_id);
@@ -74,17 +77,32 @@ class RequestRecord {
   std::uint64_t completion_tokens = 0;
   std::optional<Duration> time_to_first_token;
 
+  // For the audit log, where there is one.
+  AuditLog* audit = nullptr;
+  std::string endpoint;
+  std::optional<std::string> prompt;
+  std::shared_ptr<const Caller> caller;  // null: nobody that we know
+  // Ends with the request.
+  std::shared_ptr<Visit> visit;
+
   [[nodiscard]] TimePoint arrival() const { return arrival_; }
   [[nodiscard]] const std::string& request_id() const { return request_id_; }
+
+  // Charges the prompt at once, so that the next request of the same key sees it.
+  void SetPromptTokens(std::uint64_t tokens);
 
   // Once; later calls do nothing.
   void End(const absl::Status& status);
 
  private:
+  void Charge(std::uint64_t tokens);
+  void WriteAudit(const absl::Status& status, Duration total) const;
+
   GatewayMetrics& metrics_;
   const std::string method_;
   const std::string request_id_;
   const TimePoint arrival_;
+  std::uint64_t charged_tokens_ = 0;
   bool ended_ = false;
 };
 

@@ -106,7 +106,11 @@ internal::v1::GenerateRequest GenerationFlow::WorkerRequest(const Choice& choice
   *request.mutable_stop() = request_.stop();
   request.mutable_stop()->clear_stop_strings();
   request.mutable_stop()->set_max_new_tokens(max_new_tokens_);
-  request.set_priority(request_.priority());
+  const Caller& caller = scope_->caller();
+  request.set_priority(caller.PriorityFor(request_.priority()));
+  request.set_tenant(caller.tenant);
+  // Nobody learns from the time to the first token what others asked.
+  request.set_cache_salt(caller.tenant);
   request.set_prompt_logprobs(request_.echo() && pieces_ != nullptr && choice.ids.empty());
   if (!choice.ids.empty()) {
     request.set_numerics_id(choice.numerics_id);

@@ -32,6 +32,29 @@ ModelBounds BoundsOf(const internal::v1::WorkerStatus& status) {
 
 }  // namespace
 
+absl::StatusOr<ServedModel> ResolveFor(const FlowServices& services, const Caller& caller,
+                                       const std::string& name) {
+  if (caller.models.empty()) {
+    return services.workers.Resolve(name);
+  }
+  if (name.empty() && caller.models.size() > 1) {
+    return InvalidField("model", absl::StrFormat("is missing, and this API key allows several: %s",
+                                                 absl::StrJoin(caller.models, ", ")));
+  }
+  const std::string& wanted = name.empty() ? caller.models.front() : name;
+  if (!caller.MayUse(wanted)) {
+    return ModelNotAllowed(wanted);
+  }
+  auto served = services.workers.Resolve(wanted);
+  if (absl::IsNotFound(served.status())) {
+    // Without the names of models that others may use.
+    return WithReason(absl::NotFoundError(absl::StrFormat(
+                          "the model \"%s\" is not served here at present", wanted)),
+                      "MODEL_NOT_FOUND");
+  }
+  return served;
+}
+
 std::shared_ptr<GenerationFlow> GenerationFlow::Start(FlowServices& services,
                                                       v1::GenerateRequest request,
                                                       std::shared_ptr<CallScope> scope,
@@ -77,7 +100,8 @@ void GenerationFlow::Begin() {
 
 absl::Status GenerationFlow::Prepare() {
   YANGTUO_RETURN_IF_ERROR(CheckGenerateRequest(request_, services_.limits));
-  YANGTUO_ASSIGN_OR_RETURN(model_, services_.workers.Resolve(request_.model()));
+  YANGTUO_RETURN_IF_ERROR(scope_->caller().CheckPriority(request_.priority()));
+  YANGTUO_ASSIGN_OR_RETURN(model_, ResolveFor(services_, scope_->caller(), request_.model()));
   const std::string& name = model_.status->model();
   {
     const MutexLock lock(mutex_);
@@ -187,7 +211,7 @@ void GenerationFlow::OnPrompt(Prompt prompt) {
     if (ended_) {
       return;
     }
-    record_->prompt_tokens = prompt.ids.size();
+    record_->SetPromptTokens(prompt.ids.size());
     fits = permit_->AddTokens(choices * (prompt.ids.size() + max_new_tokens_));
   }
   if (!fits.ok()) {

@@ -8,6 +8,8 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "gateway/access/access_control.h"
+#include "gateway/access/audit_log.h"
 #include "gateway/admission.h"
 #include "gateway/call_scope.h"
 #include "gateway/gateway_metrics.h"
@@ -42,10 +44,17 @@ struct FlowServices {
   Admission& admission;
   Timers& timers;
   GatewayMetrics& metrics;
+  AccessControl& access;
+  AuditLog* audit = nullptr;  // null: none
   RequestLimits limits;
   ResumeLimits resume;
   QueueLimits queue = {};
 };
+
+// The model that a caller means by `name`, which may be empty when only one is served or allowed.
+// The errors of WorkerPool::Resolve, and PERMISSION_DENIED.
+absl::StatusOr<ServedModel> ResolveFor(const FlowServices& services, const Caller& caller,
+                                       const std::string& name);
 
 // The prompt as a worker needs it.
 struct Prompt {

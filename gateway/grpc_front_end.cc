@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "gateway/access/audit_text.h"
 #include "gateway/embed_flow.h"
 #include "gateway/generate_writer.h"
 #include "gateway/text_calls.h"
@@ -9,6 +10,22 @@
 #include "services/common/status.h"
 
 namespace yangtuo::gateway {
+namespace {
+
+std::string AuthorizationOf(const grpc::CallbackServerContext& context) {
+  const auto found = context.client_metadata().find("authorization");
+  return found == context.client_metadata().end()
+             ? ""
+             : std::string(found->second.data(), found->second.size());
+}
+
+}  // namespace
+
+struct GrpcFrontEnd::Arrival {
+  std::shared_ptr<CallScope> scope;
+  std::unique_ptr<RequestRecord> record;
+  absl::Status allowed;
+};
 
 // Carries the result of a flow into one unary call. Owns itself until OnDone, which gRPC calls only
 // after Finish; so the pointer that Answer gives away is valid until it is used, once.
@@ -55,11 +72,11 @@ class GrpcFrontEnd::UnaryAnswer final : public grpc::ServerUnaryReactor {
   Response& response_;
 };
 
-std::shared_ptr<CallScope> GrpcFrontEnd::MakeScope(const grpc::CallbackServerContext& context,
-                                                   const std::string& request_id) const {
+GrpcFrontEnd::Arrival GrpcFrontEnd::Receive(const grpc::CallbackServerContext& context,
+                                            const Entry& entry) const {
   RequestContext identity = RequestContext::FromServer(context);
-  if (!request_id.empty()) {
-    identity.request_id = request_id;
+  if (!entry.request_id.empty()) {
+    identity.request_id = entry.request_id;
   } else if (!CheckRequestId(identity.request_id).ok()) {
     identity.request_id = NewRequestId();
   }
@@ -68,74 +85,117 @@ std::shared_ptr<CallScope> GrpcFrontEnd::MakeScope(const grpc::CallbackServerCon
     deadline = std::chrono::system_clock::now() +
                std::chrono::duration_cast<CallScope::Deadline::duration>(options_.default_deadline);
   }
-  return std::make_shared<CallScope>(std::move(identity), deadline);
+  Arrival arrival{.scope = nullptr,
+                  .record = std::make_unique<RequestRecord>(services_.metrics, entry.method,
+                                                            identity.request_id),
+                  .allowed = absl::OkStatus()};
+  RequestRecord& record = *arrival.record;
+  record.audit = services_.audit;
+  record.endpoint = std::string(v1::GenerationService::service_full_name()) + "/" + entry.method;
+  auto caller = services_.access.Authenticate(AuthorizationOf(context));
+  if (!caller.ok()) {
+    arrival.allowed = caller.status();
+  } else {
+    record.caller = *caller;
+    if (entry.counts == Counts::kAsRequest) {
+      auto visit = Visit::Enter(**caller, 1, record.arrival());
+      arrival.allowed = visit.status();
+      record.visit = visit.ok() ? *std::move(visit) : nullptr;
+    }
+  }
+  arrival.scope = std::make_shared<CallScope>(std::move(identity), deadline, record.caller);
+  return arrival;
 }
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* GrpcFrontEnd::Generate(
     grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
-  auto scope = MakeScope(*context, request->request_id());
-  auto record =
-      std::make_unique<RequestRecord>(services_.metrics, "Generate", scope->context().request_id);
+  Arrival arrival = Receive(*context, {.method = "Generate", .request_id = request->request_id()});
   auto writer = GenerateWriter::Create(*context, options_.client_buffer_bytes, services_.timers);
-  writer->Attach(
-      GenerationFlow::Start(services_, *request, std::move(scope), std::move(record), writer));
-  return writer.get();
+  // gRPC may end the call, and the writer with it, as soon as it has its status.
+  auto* const reactor = writer.get();
+  if (!arrival.allowed.ok()) {
+    arrival.record->End(arrival.allowed);
+    writer->End(arrival.allowed);
+    return reactor;
+  }
+  if (services_.audit != nullptr && services_.audit->wants_prompts()) {
+    arrival.record->prompt = PromptText(*request);
+  }
+  writer->Attach(GenerationFlow::Start(services_, *request, std::move(arrival.scope),
+                                       std::move(arrival.record), writer));
+  return reactor;
 }
 
 grpc::ServerUnaryReactor* GrpcFrontEnd::Embed(grpc::CallbackServerContext* context,
                                               const v1::EmbedRequest* request,
                                               v1::EmbedResponse* response) {
-  auto scope = MakeScope(*context, request->request_id());
-  auto record =
-      std::make_unique<RequestRecord>(services_.metrics, "Embed", scope->context().request_id);
-  auto* answer = new UnaryAnswer<v1::EmbedResponse>(scope, std::move(record), *response);
-  StartEmbed(services_, *request, std::move(scope), answer->Answer());
+  Arrival arrival = Receive(*context, {.method = "Embed", .request_id = request->request_id()});
+  if (services_.audit != nullptr && services_.audit->wants_prompts()) {
+    arrival.record->prompt = PromptText(*request);
+  }
+  auto* answer =
+      new UnaryAnswer<v1::EmbedResponse>(arrival.scope, std::move(arrival.record), *response);
+  if (arrival.allowed.ok()) {
+    StartEmbed(services_, *request, std::move(arrival.scope), answer->Answer());
+  } else {
+    answer->Answer()(arrival.allowed);
+  }
   return answer;
 }
 
 grpc::ServerUnaryReactor* GrpcFrontEnd::Tokenize(grpc::CallbackServerContext* context,
                                                  const v1::TokenizeRequest* request,
                                                  v1::TokenizeResponse* response) {
-  auto scope = MakeScope(*context, "");
-  auto record =
-      std::make_unique<RequestRecord>(services_.metrics, "Tokenize", scope->context().request_id);
-  auto* answer = new UnaryAnswer<v1::TokenizeResponse>(scope, std::move(record), *response);
-  StartTokenize(services_, *request, std::move(scope), answer->Answer());
+  Arrival arrival = Receive(*context, {.method = "Tokenize"});
+  auto* answer =
+      new UnaryAnswer<v1::TokenizeResponse>(arrival.scope, std::move(arrival.record), *response);
+  if (arrival.allowed.ok()) {
+    StartTokenize(services_, *request, std::move(arrival.scope), answer->Answer());
+  } else {
+    answer->Answer()(arrival.allowed);
+  }
   return answer;
 }
 
 grpc::ServerUnaryReactor* GrpcFrontEnd::Detokenize(grpc::CallbackServerContext* context,
                                                    const v1::DetokenizeRequest* request,
                                                    v1::DetokenizeResponse* response) {
-  auto scope = MakeScope(*context, "");
-  auto record =
-      std::make_unique<RequestRecord>(services_.metrics, "Detokenize", scope->context().request_id);
-  auto* answer = new UnaryAnswer<v1::DetokenizeResponse>(scope, std::move(record), *response);
-  StartDetokenize(services_, *request, std::move(scope), answer->Answer());
+  Arrival arrival = Receive(*context, {.method = "Detokenize"});
+  auto* answer =
+      new UnaryAnswer<v1::DetokenizeResponse>(arrival.scope, std::move(arrival.record), *response);
+  if (arrival.allowed.ok()) {
+    StartDetokenize(services_, *request, std::move(arrival.scope), answer->Answer());
+  } else {
+    answer->Answer()(arrival.allowed);
+  }
   return answer;
 }
 
 grpc::ServerUnaryReactor* GrpcFrontEnd::ListModels(grpc::CallbackServerContext* context,
                                                    const v1::ListModelsRequest* /*request*/,
                                                    v1::ListModelsResponse* response) {
-  auto scope = MakeScope(*context, "");
-  auto record =
-      std::make_unique<RequestRecord>(services_.metrics, "ListModels", scope->context().request_id);
+  Arrival arrival = Receive(*context, {.method = "ListModels", .counts = Counts::kNot});
   auto* answer =
-      new UnaryAnswer<v1::ListModelsResponse>(std::move(scope), std::move(record), *response);
-  answer->Answer()(gateway::ListModels(services_));
+      new UnaryAnswer<v1::ListModelsResponse>(arrival.scope, std::move(arrival.record), *response);
+  if (arrival.allowed.ok()) {
+    answer->Answer()(gateway::ListModels(services_, arrival.scope->caller()));
+  } else {
+    answer->Answer()(arrival.allowed);
+  }
   return answer;
 }
 
 grpc::ServerUnaryReactor* GrpcFrontEnd::GetModel(grpc::CallbackServerContext* context,
                                                  const v1::GetModelRequest* request,
                                                  v1::GetModelResponse* response) {
-  auto scope = MakeScope(*context, "");
-  auto record =
-      std::make_unique<RequestRecord>(services_.metrics, "GetModel", scope->context().request_id);
+  Arrival arrival = Receive(*context, {.method = "GetModel", .counts = Counts::kNot});
   auto* answer =
-      new UnaryAnswer<v1::GetModelResponse>(std::move(scope), std::move(record), *response);
-  answer->Answer()(gateway::GetModel(services_, request->model()));
+      new UnaryAnswer<v1::GetModelResponse>(arrival.scope, std::move(arrival.record), *response);
+  if (arrival.allowed.ok()) {
+    answer->Answer()(gateway::GetModel(services_, arrival.scope->caller(), request->model()));
+  } else {
+    answer->Answer()(arrival.allowed);
+  }
   return answer;
 }
 

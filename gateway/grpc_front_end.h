@@ -9,15 +9,22 @@
 
 namespace yangtuo::gateway {
 
+// Whose HTTP answers those of the gateway look like.
+enum class Compat {
+  kOpenAi,
+  kDemo,  // gateway/openai/demo_shapes.h
+};
+
 struct FrontEndOptions {
   // Of a call whose client set none.
   Duration default_deadline = std::chrono::minutes(10);
   // Bytes of an answer that may wait for a client that reads slowly.
   std::size_t client_buffer_bytes = 1 << 20;
+  Compat compat = Compat::kOpenAi;
 };
 
-// The public service: gives every call its identity, deadline and record, and hands it to the flow
-// that answers it. Knows no model.
+// The public service: asks every call for its API key, gives it identity, deadline and record, and
+// hands it to the flow that answers it. Knows no model.
 class GrpcFrontEnd final : public v1::GenerationService::CallbackService {
  public:
   GrpcFrontEnd(FlowServices& services, FrontEndOptions options)
@@ -42,8 +49,16 @@ class GrpcFrontEnd final : public v1::GenerationService::CallbackService {
                                      v1::GetModelResponse* response) override;
 
  private:
-  [[nodiscard]] std::shared_ptr<CallScope> MakeScope(const grpc::CallbackServerContext& context,
-                                                     const std::string& request_id) const;
+  // A call that has come in, and whether it may go on.
+  struct Arrival;
+  enum class Counts { kAsRequest, kNot };  // towards the limits of its API key
+  struct Entry {
+    const char* method;
+    std::string request_id = {};  // the client's own
+    Counts counts = Counts::kAsRequest;
+  };
+  [[nodiscard]] Arrival Receive(const grpc::CallbackServerContext& context,
+                                const Entry& entry) const;
   template <typename Response>
   class UnaryAnswer;
 

@@ -2,21 +2,35 @@
 
 #include <utility>
 
+#include "gateway/openai/demo_shapes.h"
 #include "gateway/openai/error_body.h"
 
 namespace yangtuo::gateway {
+namespace {
+
+HttpResponse ToResponse(const openai::HttpError& error) {
+  HttpResponse response = JsonResponse(error.body, error.status);
+  if (error.retry_after_seconds.has_value()) {
+    response.headers.emplace_back("Retry-After", std::to_string(*error.retry_after_seconds));
+  }
+  if (error.status == 401) {
+    response.headers.emplace_back("WWW-Authenticate", "Bearer");
+  }
+  return response;
+}
+
+}  // namespace
 
 HttpResponse JsonResponse(const openai::Json& body, int status) {
   return {.status = status, .body = openai::Write(body) + "\n"};
 }
 
 HttpResponse ErrorResponse(const absl::Status& status) {
-  const openai::HttpError error = openai::ToHttpError(status);
-  HttpResponse response = JsonResponse(error.body, error.status);
-  if (error.retry_after_seconds.has_value()) {
-    response.headers.emplace_back("Retry-After", std::to_string(*error.retry_after_seconds));
-  }
-  return response;
+  return ToResponse(openai::ToHttpError(status));
+}
+
+HttpResponse DemoErrorResponse(const absl::Status& status) {
+  return ToResponse(openai::DemoError(status));
 }
 
 class HttpAnswer::PromptSink final : public ResponseSink {
@@ -34,9 +48,9 @@ class HttpAnswer::PromptSink final : public ResponseSink {
 };
 
 HttpAnswer::HttpAnswer(const openai::GenerateCall& call, openai::AnswerIdentity identity,
-                       std::shared_ptr<HttpExchange> exchange, std::size_t buffer_bytes)
+                       std::shared_ptr<HttpExchange> exchange, Options options)
     : exchange_(std::move(exchange)),
-      buffer_bytes_(buffer_bytes),
+      options_(std::move(options)),
       stream_(call.stream),
       whole_(call, identity),
       streamed_(call, identity),
@@ -75,15 +89,15 @@ SinkRoom HttpAnswer::Add(std::size_t prompt, const v1::GenerateResponse& respons
     whole_.Add(prompt, response);
     return SinkRoom::kLeft;
   }
-  const std::string events = streamed_.Events(prompt, response);
+  const std::string events = Shaped(streamed_.Events(prompt, response));
   if (!std::exchange(begun_, true)) {
     exchange_->Begin({.content_type = "text/event-stream",
                       .body = events,
                       .headers = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}}});
     return SinkRoom::kLeft;
   }
-  return !events.empty() && exchange_->Send(events) > buffer_bytes_ ? SinkRoom::kFull
-                                                                    : SinkRoom::kLeft;
+  return !events.empty() && exchange_->Send(events) > options_.buffer_bytes ? SinkRoom::kFull
+                                                                            : SinkRoom::kLeft;
 }
 
 void HttpAnswer::End(const absl::Status& status) {
@@ -109,11 +123,14 @@ void HttpAnswer::End(const absl::Status& status) {
 
 void HttpAnswer::EndWith(const absl::Status& status) {
   if (status.ok() && !stream_) {
-    exchange_->Respond(JsonResponse(whole_.ToJson()));
+    const openai::Json answer = whole_.ToJson();
+    exchange_->Respond(JsonResponse(
+        options_.demo_body.has_value() ? openai::DemoAnswer(*options_.demo_body, answer) : answer));
   } else if (!begun_) {
-    exchange_->Respond(ErrorResponse(status));
+    exchange_->Respond(options_.demo_body.has_value() ? DemoErrorResponse(status)
+                                                      : ErrorResponse(status));
   } else if (status.ok()) {
-    exchange_->Send(streamed_.LastEvents());
+    exchange_->Send(Shaped(streamed_.LastEvents()));
     exchange_->End();
   } else {
     if (DropsUnsent(status)) {
@@ -122,6 +139,10 @@ void HttpAnswer::EndWith(const absl::Status& status) {
     exchange_->Send(openai::Event(openai::ToHttpError(status).body));
     exchange_->End();
   }
+}
+
+std::string HttpAnswer::Shaped(std::string events) const {
+  return options_.demo_body.has_value() ? openai::DemoEvents(events) : std::move(events);
 }
 
 void HttpAnswer::CancelFlows() {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -16,6 +17,8 @@ namespace yangtuo::gateway {
 HttpResponse JsonResponse(const openai::Json& body, int status = 200);
 // The error in OpenAI's shape, with Retry-After where it helps.
 HttpResponse ErrorResponse(const absl::Status& status);
+// The same in the shape of the demo servers.
+HttpResponse DemoErrorResponse(const absl::Status& status);
 
 // One HTTP answer to one generating call, which may have several prompts and so several flows. The
 // flows share it, each through the sink of its prompt. Thread-safe.
@@ -25,8 +28,13 @@ HttpResponse ErrorResponse(const absl::Status& status);
 // that reads too slowly gets such an event instead of what it has not read.
 class HttpAnswer : public std::enable_shared_from_this<HttpAnswer> {
  public:
+  struct Options {
+    std::size_t buffer_bytes = 0;
+    // Of the request: the answer has the shape of the demo servers, which repeat parts of it.
+    std::optional<openai::Json> demo_body{};
+  };
   HttpAnswer(const openai::GenerateCall& call, openai::AnswerIdentity identity,
-             std::shared_ptr<HttpExchange> exchange, std::size_t buffer_bytes);
+             std::shared_ptr<HttpExchange> exchange, Options options);
 
   std::shared_ptr<ResponseSink> SinkOf(std::size_t prompt);
   // The flows, once they run: cancelled when the client leaves, or when one of them fails.
@@ -40,9 +48,10 @@ class HttpAnswer : public std::enable_shared_from_this<HttpAnswer> {
   void End(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
   void EndWith(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CancelFlows() ABSL_LOCKS_EXCLUDED(mutex_);
+  [[nodiscard]] std::string Shaped(std::string events) const;
 
   const std::shared_ptr<HttpExchange> exchange_;
-  const std::size_t buffer_bytes_;
+  const Options options_;
   const bool stream_;
 
   Mutex mutex_;

@@ -12,8 +12,8 @@
 
 namespace yangtuo::gateway {
 
-// The OpenAI-compatible HTTP API: finds the endpoint, gives every request its identity, deadline
-// and record, and hands it to the same flows as the gRPC front end.
+// The OpenAI-compatible HTTP API: finds the endpoint, asks for the API key, gives every request its
+// identity, deadline and record, and hands it to the same flows as the gRPC front end.
 class HttpFrontEnd {
  public:
   HttpFrontEnd(FlowServices& services, FrontEndOptions options, std::function<bool()> ready);
@@ -24,17 +24,31 @@ class HttpFrontEnd {
 
  private:
   struct Call;
+  struct Route;
+  static const Route* FindRoute(const std::string& path);
 
-  void Generate(openai::Api api, const Call& call);
-  void Embed(const Call& call);
-  void Tokenize(const Call& call);
-  void Detokenize(const Call& call);
-  void ApplyTemplate(const Call& call);
-  void Models(const Call& call);
-  void Model(const Call& call, const std::string& name);
-  void Health(const Call& call);
+  // The caller's key, and the call's place within its limits where it counts as a request.
+  absl::Status Enter(const Route& route, Call& call) const;
+  absl::Status EnterAsRequests(std::uint32_t requests, Call& call) const;
+  [[nodiscard]] std::unique_ptr<RequestRecord> MakeRecord(const char* method,
+                                                          const Call& call) const;
+  [[nodiscard]] std::shared_ptr<CallScope> MakeScope(const Call& call) const;
 
-  [[nodiscard]] std::shared_ptr<CallScope> MakeScope(const HttpRequest& request) const;
+  [[nodiscard]] bool demo() const { return options_.compat == Compat::kDemo; }
+  [[nodiscard]] HttpResponse Failure(const absl::Status& status) const;
+  void Respond(Call& call, const absl::StatusOr<openai::Json>& result) const;
+  absl::StatusOr<openai::GenerateCall> ParseDemoCall(openai::Api api, Call& call) const;
+  void Chat(Call& call) { Generate(openai::Api::kChat, call); }
+  void Complete(Call& call) { Generate(openai::Api::kCompletions, call); }
+  void Generate(openai::Api api, Call& call);
+  void Embed(Call& call);
+  void Tokenize(Call& call);
+  void Detokenize(Call& call);
+  void ApplyTemplate(Call& call);
+  void Models(Call& call);
+  void Model(Call& call);
+  void Health(Call& call);
+  void Version(Call& call);
 
   FlowServices& services_;
   const FrontEndOptions options_;

@@ -15,9 +15,10 @@ struct ModelAndTokenizer {
   internal::v1::TokenizerInfo tokenizer;
 };
 
-absl::StatusOr<ModelAndTokenizer> Resolve(const FlowServices& services, const std::string& name) {
+absl::StatusOr<ModelAndTokenizer> Resolve(const FlowServices& services, const Caller& caller,
+                                          const std::string& name) {
   ModelAndTokenizer both;
-  YANGTUO_ASSIGN_OR_RETURN(both.model, services.workers.Resolve(name));
+  YANGTUO_ASSIGN_OR_RETURN(both.model, ResolveFor(services, caller, name));
   YANGTUO_ASSIGN_OR_RETURN(
       both.tokenizer,
       services.tokenizers.Find(both.model.status->tokenizer_digest(), both.model.status->model()));
@@ -59,7 +60,7 @@ void StartTokenize(FlowServices& services, const v1::TokenizeRequest& request,
     done(valid);
     return;
   }
-  const auto both = Resolve(services, request.model());
+  const auto both = Resolve(services, scope->caller(), request.model());
   if (!both.ok()) {
     done(both.status());
     return;
@@ -98,7 +99,7 @@ void StartTokenize(FlowServices& services, const v1::TokenizeRequest& request,
 
 void StartDetokenize(FlowServices& services, const v1::DetokenizeRequest& request,
                      std::shared_ptr<CallScope> scope, Callback<v1::DetokenizeResponse> done) {
-  const auto both = Resolve(services, request.model());
+  const auto both = Resolve(services, scope->caller(), request.model());
   if (!both.ok()) {
     done(both.status());
     return;
@@ -128,17 +129,19 @@ void StartDetokenize(FlowServices& services, const v1::DetokenizeRequest& reques
                              });
 }
 
-v1::ListModelsResponse ListModels(const FlowServices& services) {
+v1::ListModelsResponse ListModels(const FlowServices& services, const Caller& caller) {
   v1::ListModelsResponse response;
   for (const auto& [name, model] : services.workers.Models()) {
-    *response.add_models() = Describe(services, model);
+    if (caller.MayUse(name)) {
+      *response.add_models() = Describe(services, model);
+    }
   }
   return response;
 }
 
-absl::StatusOr<v1::GetModelResponse> GetModel(const FlowServices& services,
+absl::StatusOr<v1::GetModelResponse> GetModel(const FlowServices& services, const Caller& caller,
                                               const std::string& name) {
-  YANGTUO_ASSIGN_OR_RETURN(const ServedModel model, services.workers.Resolve(name));
+  YANGTUO_ASSIGN_OR_RETURN(const ServedModel model, ResolveFor(services, caller, name));
   v1::GetModelResponse response;
   *response.mutable_model() = Describe(services, model);
   return response;

@@ -15,8 +15,9 @@ void StartTokenize(FlowServices& services, const v1::TokenizeRequest& request,
                    std::shared_ptr<CallScope> scope, Callback<v1::TokenizeResponse> done);
 void StartDetokenize(FlowServices& services, const v1::DetokenizeRequest& request,
                      std::shared_ptr<CallScope> scope, Callback<v1::DetokenizeResponse> done);
-v1::ListModelsResponse ListModels(const FlowServices& services);
-absl::StatusOr<v1::GetModelResponse> GetModel(const FlowServices& services,
+// Those that the caller may use.
+v1::ListModelsResponse ListModels(const FlowServices& services, const Caller& caller);
+absl::StatusOr<v1::GetModelResponse> GetModel(const FlowServices& services, const Caller& caller,
                                               const std::string& name);
 
 }  // namespace yangtuo::gateway

@@ -17,6 +17,7 @@
 #include "tools/generate/generate_command.h"
 #include "tools/health/health_command.h"
 #include "tools/inspect/inspect_command.h"
+#include "tools/keys/keys_command.h"
 #include "tools/merge_lora/merge_lora_command.h"
 #include "tools/merge_tokenizer/merge_tokenizer_command.h"
 #include "tools/models/models_command.h"
@@ -64,6 +65,7 @@ int main(int argc, char** argv) {
   yangtuo::AddEstimateCommand(app, run);
   yangtuo::AddQuantizeCommand(app, run);
   yangtuo::AddHealthCommand(app, run);
+  yangtuo::AddKeysCommand(app, run);
   yangtuo::AddEvalCommand(app, run);
   CLI::App& bench = *app.add_subcommand("bench", "measure the engine and parts of a cluster");
   yangtuo::AddBenchMakeModelCommand(bench, run);

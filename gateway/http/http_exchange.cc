@@ -4,7 +4,27 @@
 
 namespace yangtuo::gateway {
 
+void HttpExchange::AddToHead(std::function<HttpRequest::Headers()> headers) {
+  const MutexLock lock(mutex_);
+  more_headers_ = std::move(headers);
+}
+
+HttpResponse HttpExchange::Completed(HttpResponse head) {
+  std::function<HttpRequest::Headers()> more;
+  {
+    const MutexLock lock(mutex_);
+    more = std::exchange(more_headers_, nullptr);
+  }
+  if (more != nullptr) {
+    for (auto& header : more()) {
+      head.headers.push_back(std::move(header));
+    }
+  }
+  return head;
+}
+
 void HttpExchange::Respond(HttpResponse response) {
+  response = Completed(std::move(response));
   {
     const MutexLock lock(mutex_);
     if (wake_ == nullptr || ended_) {
@@ -18,6 +38,7 @@ void HttpExchange::Respond(HttpResponse response) {
 }
 
 void HttpExchange::Begin(HttpResponse head) {
+  head = Completed(std::move(head));
   {
     const MutexLock lock(mutex_);
     if (wake_ == nullptr || ended_) {

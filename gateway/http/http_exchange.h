@@ -18,6 +18,8 @@ namespace yangtuo::gateway {
 class HttpExchange {
  public:
   // --- for the maker of the answer
+  // What `headers` returns goes into the answer's head when that is made. Before all others, once.
+  void AddToHead(std::function<HttpRequest::Headers()> headers) ABSL_LOCKS_EXCLUDED(mutex_);
   void Respond(HttpResponse response) ABSL_LOCKS_EXCLUDED(mutex_);
   // The head of an answer whose body comes in pieces; `head.body` is the first of them.
   void Begin(HttpResponse head) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -44,11 +46,13 @@ class HttpExchange {
   void Detach() ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
+  [[nodiscard]] HttpResponse Completed(HttpResponse head) ABSL_LOCKS_EXCLUDED(mutex_);
   void Wake() ABSL_LOCKS_EXCLUDED(mutex_);
 
   Mutex mutex_;
   std::function<void()> wake_ ABSL_GUARDED_BY(mutex_);  // null: detached
   std::function<void()> gone_ ABSL_GUARDED_BY(mutex_);
+  std::function<HttpRequest::Headers()> more_headers_ ABSL_GUARDED_BY(mutex_);
   Outgoing waiting_ ABSL_GUARDED_BY(mutex_);
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
 };

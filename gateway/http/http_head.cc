@@ -16,6 +16,12 @@ namespace {
 
 namespace http = boost::beast::http;
 
+// What a page of another origin may read.
+constexpr char kExposedHeaders[] =
+    "X-Request-Id, Retry-After, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
+    "x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, "
+    "x-ratelimit-reset-tokens";
+
 std::optional<int> HexDigit(char c) {
   if (c >= '0' && c <= '9') {
     return c - '0';
@@ -87,7 +93,7 @@ std::string WriteHead(const ResponseHead& head) {
   if (!head.allowed_origin.empty()) {
     message.set(http::field::access_control_allow_origin,
                 boost::beast::string_view(head.allowed_origin.data(), head.allowed_origin.size()));
-    message.set(http::field::access_control_expose_headers, "X-Request-Id, Retry-After");
+    message.set(http::field::access_control_expose_headers, kExposedHeaders);
     message.set(http::field::vary, "Origin");
   }
   for (const auto& [name, value] : head.response.headers) {

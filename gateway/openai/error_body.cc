@@ -64,6 +64,9 @@ std::string CodeOf(const std::string& reason) {
       {"CONTEXT_LENGTH_EXCEEDED", "context_length_exceeded"},
       {"QUEUE_FULL", "rate_limit_exceeded"},
       {"TOKENS_FULL", "rate_limit_exceeded"},
+      {"TENANT_REQUESTS", "rate_limit_exceeded"},
+      {"REQUEST_RATE", "rate_limit_exceeded"},
+      {"TOKEN_RATE", "rate_limit_exceeded"},
       {"MODEL_NOT_FOUND", "model_not_found"},
       {"INVALID_API_KEY", "invalid_api_key"},
   };

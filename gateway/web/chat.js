@@ -6,7 +6,8 @@ const TEXTS = {
     newConversation: "New conversation", send: "Send", stop: "Stop", clearContext: "Clear context",
     mode: "Mode", modeChat: "Chat (instruction models)", modeCompletion: "Completion (base models)",
     systemPrompt: "System prompt", temperature: "Temperature", repetitionPenalty: "Repetition penalty",
-    maxTokens: "Longest answer (tokens)", apiKey: "API key", inputHint: "Write here. Enter sends, Shift+Enter is a new line.",
+    maxTokens: "Longest answer (tokens)", apiKey: "API key", wantsKey: "This server wants an API key: enter it among the settings.",
+    badKey: "The API key is not valid here, or has expired.", inputHint: "Write here. Enter sends, Shift+Enter is a new line.",
     copy: "Copy", edit: "Edit", regenerate: "Regenerate", remove: "Delete", untitled: "New",
     cut: "The model does not see what is above.", tokens: "tokens", perSecond: "tokens/s", notReady: "No model is ready yet.",
     cutShort: "cut at the longest answer", language: "中文",
@@ -15,7 +16,8 @@ const TEXTS = {
     newConversation: "新对话", send: "发送", stop: "停止", clearContext: "清除上下文",
     mode: "模式", modeChat: "对话（指令模型）", modeCompletion: "续写（基座模型）",
     systemPrompt: "系统提示", temperature: "温度", repetitionPenalty: "重复惩罚",
-    maxTokens: "最长回答（token）", apiKey: "API 密钥", inputHint: "在此输入。回车发送，Shift+回车换行。",
+    maxTokens: "最长回答（token）", apiKey: "API 密钥", wantsKey: "此服务需要 API 密钥：请在设置中输入。",
+    badKey: "API 密钥无效或已过期。", inputHint: "在此输入。回车发送，Shift+回车换行。",
     copy: "复制", edit: "编辑", regenerate: "重新生成", remove: "删除", untitled: "新对话",
     cut: "以上内容模型不再看到。", tokens: "个 token", perSecond: "token/秒", notReady: "还没有可用的模型。",
     cutShort: "已达最长回答", language: "English",
@@ -25,6 +27,7 @@ const TEXTS = {
 const DEFAULTS = { temperature: 0.2, top_k: 40, top_p: 0.9, repetition_penalty: 1.1, max_tokens: 512, system: "" };
 const NUMBERS = ["temperature", "top_k", "top_p", "repetition_penalty", "max_tokens"];
 const STORE = "yangtuo.chat.1";
+const KEY_STORE = "yangtuo.chat.key";  // of the session: gone when the tab is closed
 
 const $ = (id) => document.getElementById(id);
 const state = load();
@@ -244,6 +247,22 @@ async function* events(response) {
   }
 }
 
+function authorization() {
+  const key = $("key").value.trim();
+  // Anything else cannot be in a header.
+  return /^[\x21-\x7e]+$/.test(key) ? { Authorization: "Bearer " + key } : {};
+}
+
+// What to tell about a refusal; one for lack of a key leads to where it is entered.
+async function explain(response) {
+  if (response.status === 401) {
+    $("settings").classList.add("open");
+    $("key").focus();
+    return t($("key").value ? "badKey" : "wantsKey");
+  }
+  return (await response.json()).error.message;
+}
+
 async function answer() {
   const here = conversation();
   const [path, body] = requestFor(here.messages.slice(here.from ?? 0));
@@ -256,15 +275,12 @@ async function answer() {
   notice("");
   showMessages();
   const shown = $("messages").lastElementChild.querySelector(".body");
-  const headers = { "Content-Type": "application/json" };
-  if ($("key").value) {
-    headers.Authorization = "Bearer " + $("key").value;
-  }
+  const headers = { "Content-Type": "application/json", ...authorization() };
   let first = 0;
   try {
     const response = await fetch(path, { method: "POST", headers, body: JSON.stringify(body), signal: controller.signal });
     if (!response.ok) {
-      throw new Error((await response.json()).error.message);
+      throw new Error(await explain(response));
     }
     for await (const event of events(response)) {
       if (event.error) {
@@ -310,14 +326,12 @@ function showMode() {
 }
 
 async function loadModels() {
-  const headers = $("key").value ? { Authorization: "Bearer " + $("key").value } : {};
   try {
-    const response = await fetch("/v1/models", { headers });
-    const body = await response.json();
+    const response = await fetch("/v1/models", { headers: authorization() });
     if (!response.ok) {
-      throw new Error(body.error.message);
+      throw new Error(await explain(response));
     }
-    models = body.data;
+    models = (await response.json()).data;
     $("model").replaceChildren(...models.map((model) => element("option", { value: model.id, textContent: model.id })));
     notice(models.length === 0 ? t("notReady") : "");
     showMode();
@@ -344,9 +358,17 @@ $("stop").addEventListener("click", stop);
 $("clear").addEventListener("click", clearContext);
 $("new").addEventListener("click", newConversation);
 $("model").addEventListener("change", showMode);
-$("key").addEventListener("change", loadModels);
+$("key").addEventListener("change", () => {
+  try {
+    sessionStorage.setItem(KEY_STORE, $("key").value);
+  } catch { /* it has to be entered again after a reload */ }
+  loadModels();
+});
 $("menu").addEventListener("click", () => $("conversations-panel").classList.toggle("open"));
 $("settings-toggle").addEventListener("click", () => $("settings").classList.toggle("open"));
 $("language").addEventListener("click", () => { state.language = state.language === "zh" ? "en" : "zh"; show(); });
+try {
+  $("key").value = sessionStorage.getItem(KEY_STORE) ?? "";
+} catch { /* no storage: no key yet */ }
 show();
 loadModels();

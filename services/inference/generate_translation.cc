@@ -231,6 +231,8 @@ absl::StatusOr<EngineRequest> ToEngineRequest(const pb::EmbedRequest& request,
          {"context_tokens", std::to_string(model.stage.context_tokens)}});
   }
   YANGTUO_ASSIGN_OR_RETURN(out.prompt_ids, ToTokens("ids", request.ids(), model.stage));
+  YANGTUO_RETURN_IF_ERROR(CheckName("tenant", request.tenant()));
+  out.tenant = request.tenant();
   return out;
 }
 

@@ -200,9 +200,10 @@ class Cluster:
         return grpc.insecure_channel(self.gateway.address())
 
     @contextlib.contextmanager
-    def stub(self):
+    def stub(self, key=None):
         with self.channel() as channel:
-            yield generation_pb2_grpc.GenerationServiceStub(channel)
+            through = grpc.intercept_channel(channel, WithKey(key)) if key else channel
+            yield generation_pb2_grpc.GenerationServiceStub(through)
 
     def health(self, process, service, port="grpc"):
         with grpc.insecure_channel(process.address(port)) as channel:
@@ -220,6 +221,26 @@ class Cluster:
 
     def leaders(self):
         return [group[0] for group in self.workers]
+
+
+def add_key(file, tenant, *flags):
+    """A new API key in `file`, made by `yangtuo keys add`."""
+    added = subprocess.run([str(BINARIES / "yangtuo"), "keys", "add", "--file", str(file), "--tenant", tenant,
+                            *map(str, flags)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    assert added.returncode == 0, added.stderr
+    return added.stdout.strip()
+
+
+class WithKey(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
+    """Sends an API key with every call."""
+
+    def __init__(self, key):
+        self.metadata = [("authorization", f"Bearer {key}")]
+
+    def _call(self, continuation, details, request):
+        return continuation(details._replace(metadata=[*(details.metadata or ()), *self.metadata]), request)
+
+    intercept_unary_unary = intercept_unary_stream = _call
 
 
 def generate_request(prompt, **options):

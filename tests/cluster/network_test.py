@@ -58,7 +58,7 @@ class Machines:
         net.set_name("tokenizers", [t.node for t in self.tokenizers])
         self.scale(self.count)
         self.gateways = [self.run(net.node(f"gateway{i}"), "yangtuo-gateway",
-                                  [*listen(50051), "--workers", "dns:///workers:50053", "--tokenizers",
+                                  [*listen(50051), "--admin-on-public-address", "--workers", "dns:///workers:50053", "--tokenizers",
                                    "dns:///tokenizers:50052", "--resolve-seconds", 0.5]) for i in range(2)]
         for gateway in self.gateways:
             wait_for(gateway.ready, f"{gateway.name} is ready")

@@ -9,17 +9,17 @@ from programs import BINARIES, PREFIXES, SOURCE, flags, run
 PAGES = [*sorted((SOURCE / "deploy").glob("*.md")), SOURCE / "deploy/image/README.md", SOURCE / "deploy/autoscaling/README.md",
          SOURCE / "k8s/README.md"]
 # Flags of other programs that the pages name.
-FOREIGN = {"minutes", "history", "rm", "read-only", "cap-drop", "scale", "name", "preset", "arrivals", "plot"}
+FOREIGN = {"minutes", "history", "rm", "from-file", "dry-run", "read-only", "cap-drop", "scale", "name", "preset", "arrivals", "plot"}
 
 
 def commands():
-    """Every subcommand of `yangtuo`, with those of `bench`."""
+    """Every subcommand of `yangtuo`, with those of `bench` and `keys`."""
     def below(*words):
         text = run([BINARIES / "yangtuo", *words, "--help"]).stdout
         section = re.search(r"Subcommands:\n((?:  .*\n)+)", text)
         return re.findall(r"^  ([a-z-]+) ", section[1], re.MULTILINE) if section else []
     found = [[name] for name in below()]
-    return found + [["bench", name] for name in below("bench")]
+    return found + [[group, name] for group in ("bench", "keys") for name in below(group)]
 
 
 def all_flags():

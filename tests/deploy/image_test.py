@@ -133,6 +133,15 @@ class FilesTest(unittest.TestCase):
                 if host.startswith("."):
                     self.assertTrue((SOURCE / "deploy" / host).exists(), host)
 
+    def test_compose_with_keys_says_what_the_gateway_takes(self):
+        services = read_documents(SOURCE / "deploy" / "compose.keys.yaml")[0]["services"]
+        self.assertEqual(set(services), {"gateway"})
+        variables = services["gateway"]["environment"]
+        for variable in variables:
+            self.assertIn(flag_of("yangtuo-gateway", variable), flags("yangtuo-gateway"), variable)
+        mounted = services["gateway"]["volumes"][0].split(":")[-2]
+        self.assertTrue(variables["YANGTUO_GATEWAY_API_KEYS_FILE"].startswith(mounted + "/"))
+
     def test_prometheus_scrapes_the_services_of_compose(self):
         config = read_documents(SOURCE / "deploy" / "prometheus" / "prometheus.yaml")[0]
         compose = read_documents(SOURCE / "deploy" / "compose.yaml")[0]["services"]

@@ -276,6 +276,8 @@ class ProgramsTest(unittest.TestCase):
             subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", tls / "tls.key", "-out",
                             tls / "tls.crt", "-days", "1", "-subj", "/CN=workers"], check=True, capture_output=True)
             (tls / "ca.crt").write_bytes((tls / "tls.crt").read_bytes())
+            added = run([BINARIES / "yangtuo", "keys", "add", "--file", tls / "keys.json", "--tenant", "t"])
+            self.assertEqual(added.returncode, 0, added.stderr)
             checked = 0
             for name, template, container, objects in every_service():
                 program = container["command"][0]
@@ -284,7 +286,9 @@ class ProgramsTest(unittest.TestCase):
                     self.assertNotIn("$(", value, f"{name}: {variable} refers to what is not set before it")
                     if variable.startswith("YANGTUO_"):
                         self.assertIn(flag_of(program, variable), flags(program), f"{name}: {variable}")
-                    values[variable] = re.sub(r"/models/[\w.-]+", str(POEM_ALPACA), value).replace("/etc/yangtuo/tls", str(tls))
+                    values[variable] = re.sub(r"/models/[\w.-]+", str(POEM_ALPACA), value)
+                    for mounted in ("/etc/yangtuo/tls", "/etc/yangtuo/keys"):
+                        values[variable] = values[variable].replace(mounted, str(tls))
                 result = run([BINARIES / program, *container["command"][1:], *container.get("args", []), "--check-config"],
                              environment={**values, "PATH": "/usr/bin"})
                 self.assertEqual(result.returncode, 0, f"{name}: {result.stdout}{result.stderr}")

@@ -1,11 +1,14 @@
 """Metrics, rules, runbooks and dashboards: what they say of each other and of the programs is true."""
 
+import contextlib
 import importlib.util
 import itertools
 import json
 import math
+import pathlib
 import re
 import shutil
+import tempfile
 import threading
 import time
 import unittest
@@ -92,9 +95,16 @@ class MetricsTest(unittest.TestCase):
     maxDiff = None
 
     def test_every_metric_of_running_programs_is_documented_and_the_other_way_round(self):
-        from cluster import Cluster, ask, generate_request
+        from cluster import Cluster, add_key, ask, generate_request
         import grpc
-        with Cluster(shards=2, gateway=["--max-requests", 1]) as cluster, cluster.stub() as stub:
+        with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+            keys = pathlib.Path(folder, "keys.json")
+            key = add_key(keys, "t")
+            cluster = stack.enter_context(Cluster(shards=2, gateway=[
+                "--max-requests", 1, "--api-keys-file", keys, "--audit-log", pathlib.Path(folder, "audit.log")]))
+            stub = stack.enter_context(cluster.stub(key))
+            with cluster.stub() as nobody, self.assertRaises(grpc.RpcError):
+                ask(nobody, "春")
             ask(stub, {"chat": "写一首诗。"}, max_new_tokens=4)
             ask(stub, "春", max_new_tokens=2)
             long = stub.Generate(generate_request([1], max_new_tokens=400, ignore_eos=True), timeout=60)

@@ -1,5 +1,7 @@
 #include "tools/common/client.h"
 
+#include <algorithm>
+#include <fstream>
 #include <utility>
 #include <vector>
 
@@ -19,6 +21,26 @@ namespace {
 // For calls that compute nothing; long enough for a cluster that is busy with other requests.
 constexpr std::chrono::seconds kShortCallLimit{10};
 
+absl::StatusOr<std::string> ReadAuthorization(const std::string& file) {
+  if (file.empty()) {
+    return std::string();
+  }
+  std::ifstream in(file);
+  std::string key;
+  if (!std::getline(in, key) || key.empty()) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "cannot read an API key from \"%s\": its first line must be the key", file));
+  }
+  const bool printable =
+      std::all_of(key.begin(), key.end(), [](char c) { return c > 0x20 && c < 0x7F; });
+  if (!printable) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "the first line of \"%s\" is no API key: it has characters other than printable ASCII",
+        file));
+  }
+  return "Bearer " + key;
+}
+
 void SetLimit(grpc::ClientContext& context, Duration limit) {
   context.set_deadline(std::chrono::system_clock::now() +
                        std::chrono::duration_cast<std::chrono::milliseconds>(limit));
@@ -37,13 +59,22 @@ std::string NamesOf(const v1::ListModelsResponse& response) {
 struct Client::State {
   std::unique_ptr<v1::GenerationService::Stub> generation;
   std::unique_ptr<grpc::health::v1::Health::Stub> health;
+  std::string authorization;  // empty: none
   Mutex mutex;
   grpc::ClientContext* generating ABSL_GUARDED_BY(mutex) = nullptr;
+
+  void Prepare(grpc::ClientContext& context, Duration limit) const {
+    SetLimit(context, limit);
+    if (!authorization.empty()) {
+      context.AddMetadata("authorization", authorization);
+    }
+  }
 };
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Create(const ClientOptions& options) {
   YANGTUO_ASSIGN_OR_RETURN(const auto channel, CreateChannel(options.server, options.tls));
   auto state = std::make_unique<State>();
+  YANGTUO_ASSIGN_OR_RETURN(state->authorization, ReadAuthorization(options.api_key_file));
   state->generation = v1::GenerationService::NewStub(channel);
   state->health = grpc::health::v1::Health::NewStub(channel);
   return std::unique_ptr<Client>(new Client(std::move(state)));
@@ -54,7 +85,7 @@ Client::~Client() = default;
 
 absl::StatusOr<v1::ListModelsResponse> Client::ListModels() {
   grpc::ClientContext context;
-  SetLimit(context, kShortCallLimit);
+  state_->Prepare(context, kShortCallLimit);
   v1::ListModelsResponse response;
   YANGTUO_RETURN_IF_ERROR(FromGrpc(state_->generation->ListModels(&context, {}, &response)));
   return response;
@@ -85,7 +116,7 @@ absl::StatusOr<v1::Model> Client::FindModel(const std::string& name) {
 
 absl::StatusOr<std::uint32_t> Client::CountTokens(const v1::TokenizeRequest& request) {
   grpc::ClientContext context;
-  SetLimit(context, kShortCallLimit);
+  state_->Prepare(context, kShortCallLimit);
   v1::TokenizeResponse response;
   YANGTUO_RETURN_IF_ERROR(FromGrpc(state_->generation->Tokenize(&context, request, &response)));
   return static_cast<std::uint32_t>(response.token_ids_size());
@@ -93,7 +124,7 @@ absl::StatusOr<std::uint32_t> Client::CountTokens(const v1::TokenizeRequest& req
 
 absl::StatusOr<bool> Client::IsServing() {
   grpc::ClientContext context;
-  SetLimit(context, kShortCallLimit);
+  state_->Prepare(context, kShortCallLimit);
   grpc::health::v1::HealthCheckRequest request;
   request.set_service(v1::GenerationService::service_full_name());
   grpc::health::v1::HealthCheckResponse response;
@@ -104,7 +135,7 @@ absl::StatusOr<bool> Client::IsServing() {
 absl::Status Client::Generate(const v1::GenerateRequest& request, Duration limit,
                               const std::function<void(const v1::GenerateResponse&)>& on_event) {
   grpc::ClientContext context;
-  SetLimit(context, limit);
+  state_->Prepare(context, limit);
   {
     const MutexLock lock(state_->mutex);
     state_->generating = &context;

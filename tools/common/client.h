@@ -18,6 +18,7 @@ inline constexpr char kDefaultServer[] = "127.0.0.1:50051";
 struct ClientOptions {
   std::string server = kDefaultServer;  // "host:port" of a gateway
   ClientTls tls;
+  std::string api_key_file = {};  // its first line is the key; empty: none
 };
 
 // What the commands ask of a gateway. The calls block; Cancel is thread-safe, the rest is for one
@@ -25,7 +26,7 @@ struct ClientOptions {
 class Client {
  public:
   // Does not wait for the connection: the first call finds out. INVALID_ARGUMENT for unreadable
-  // certificates.
+  // certificates and keys.
   static absl::StatusOr<std::unique_ptr<Client>> Create(const ClientOptions& options);
   ~Client();
   Client(const Client&) = delete;

@@ -15,6 +15,11 @@ void AddClientFlags(CLI::App& app, ClientOptions& options) {
       ->envname("YANGTUO_SERVER")
       ->capture_default_str()
       ->group(kConnection);
+  app.add_option("--api-key-file", options.api_key_file,
+                 "file whose first line is an API key, where the gateway wants one")
+      ->envname("YANGTUO_API_KEY_FILE")
+      ->type_name("FILE")
+      ->group(kConnection);
   app.add_option("--tls-ca", options.tls.ca_file,
                  "use TLS and verify the gateway with this CA certificate (PEM)")
       ->check(CLI::ExistingFile)

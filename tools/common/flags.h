@@ -6,7 +6,7 @@
 
 namespace yangtuo {
 
-// --server, --tls-ca, --tls-cert, --tls-key, --tls-server-name.
+// --server, --api-key-file, --tls-ca, --tls-cert, --tls-key, --tls-server-name.
 void AddClientFlags(CLI::App& app, ClientOptions& options);
 
 // One flag a setting, refusing values outside the ranges of the API.

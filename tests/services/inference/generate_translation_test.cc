@@ -214,9 +214,11 @@ TEST(ToEngineRequestTest, AnEmbeddingMayFillTheContext) {
   pb::EmbedRequest request;
   EXPECT_TRUE(absl::IsInvalidArgument(ToEngineRequest(request, TestServedModel()).status()));
   request.mutable_ids()->Resize(32, 5);
+  request.set_tenant("rag");
   const absl::StatusOr<EngineRequest> got = ToEngineRequest(request, TestServedModel());
   ASSERT_TRUE(got.ok()) << got.status();
   EXPECT_EQ(got->task, SequenceTask::kEmbed);
+  EXPECT_EQ(got->tenant, "rag");
   request.add_ids(5);
   EXPECT_EQ(ReasonOf(ToEngineRequest(request, TestServedModel()).status()),
             "CONTEXT_LENGTH_EXCEEDED");

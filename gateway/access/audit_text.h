@@ -1,0 +1,15 @@
+#pragma once
+
+#include <string>
+
+#include "yangtuo/v1/generation.pb.h"
+
+// What a request asked, as the audit log writes it where prompts are wanted.
+namespace yangtuo::gateway {
+
+// A text as it is, a conversation as "role: content" lines, ids as numbers.
+std::string PromptText(const v1::GenerateRequest& request);
+// The texts, one a line.
+std::string PromptText(const v1::EmbedRequest& request);
+
+}  // namespace yangtuo::gateway
