@@ -33,7 +33,8 @@ RouteRequest GenerationFlow::RouteOf(const Choice& choice) const {
   RouteRequest route{.model = model_.status->model(),
                      .avoid = choice.lost_workers,
                      .prompt_tokens = prompt_.ids.size() + choice.ids.size(),
-                     .prompt_ids = prompt_.ids};
+                     .prompt_ids = prompt_.ids,
+                     .cache_salt = scope_->caller().tenant};
   if (!choice.ids.empty()) {
     route.numerics_id = choice.numerics_id;
   } else if (scope_->deadline() != CallScope::Deadline::max()) {
