@@ -98,7 +98,7 @@ TEST(DemoShapesTest, TextPromptsBecomeInstructions) {
   ASSERT_TRUE(call.requests[0].has_chat());
   EXPECT_EQ(call.requests[0].chat().messages(0).role(), "user");
   EXPECT_EQ(call.requests[0].chat().messages(0).content(), "写诗");
-  GenerateCall ids = *ParseGenerateCall(Api::kCompletions, Json{{"prompt", {1, 2}}});
+  GenerateCall ids = *ParseGenerateCall(Api::kCompletions, Json::parse(R"({"prompt": [1, 2]})"));
   WrapPrompts(ids);
   EXPECT_TRUE(ids.requests[0].has_token_ids());
 }
