@@ -33,9 +33,12 @@ bool CallScope::cancelled() const {
   return cancelled_;
 }
 
-std::shared_ptr<grpc::ClientContext> CallScope::Open(Deadline call_deadline) {
+std::shared_ptr<grpc::ClientContext> CallScope::Open(const Callee& callee, Deadline call_deadline) {
   auto context = std::make_shared<grpc::ClientContext>();
-  context_.ApplyTo(*context);
+  const Span span = span_.Child(callee.method, SpanKind::kClient);
+  span.Set("rpc.system", std::string("grpc"));
+  span.Set("server.address", callee.address);
+  ContextWithin(context_, span).ApplyTo(*context);
   const Deadline deadline = std::min(call_deadline, deadline_);
   if (deadline != Deadline::max()) {
     context->set_deadline(deadline);
@@ -45,7 +48,7 @@ std::shared_ptr<grpc::ClientContext> CallScope::Open(Deadline call_deadline) {
     const MutexLock lock(mutex_);
     cancelled = cancelled_;
     if (!cancelled) {
-      open_.emplace(context.get(), context);
+      open_.emplace(context.get(), OpenCall{.context = context, .span = span});
     }
   }
   if (cancelled) {
@@ -54,24 +57,28 @@ std::shared_ptr<grpc::ClientContext> CallScope::Open(Deadline call_deadline) {
   return context;
 }
 
-void CallScope::Forget(const grpc::ClientContext* context) {
-  std::shared_ptr<grpc::ClientContext> dropped;  // destroyed after the lock is free
-  const MutexLock lock(mutex_);
-  if (const auto found = open_.find(context); found != open_.end()) {
-    dropped = std::move(found->second);
-    open_.erase(found);
+void CallScope::Forget(const grpc::ClientContext* context, const absl::Status& status) {
+  OpenCall dropped;  // destroyed after the lock is free
+  {
+    const MutexLock lock(mutex_);
+    if (const auto found = open_.find(context); found != open_.end()) {
+      dropped = std::move(found->second);
+      open_.erase(found);
+    }
   }
+  dropped.span.End(status);
 }
 
 void CallScope::Cancel() {
-  std::map<const grpc::ClientContext*, std::shared_ptr<grpc::ClientContext>> open;
+  std::map<const grpc::ClientContext*, OpenCall> open;
   {
     const MutexLock lock(mutex_);
     cancelled_ = true;
     open.swap(open_);
   }
-  for (const auto& [key, context] : open) {
-    context->TryCancel();
+  for (const auto& [key, call] : open) {
+    call.span.End(absl::CancelledError("the request is over"));
+    call.context->TryCancel();
   }
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "gateway/request_trace.h"
 #include "inference_core/base/status_macros.h"
 #include "services/common/status.h"
 
@@ -76,6 +77,7 @@ class EmbedFlow : public std::enable_shared_from_this<EmbedFlow> {
     YANGTUO_RETURN_IF_ERROR(CheckEmbedInputs(
         inputs_, services_.limits, {.vocabulary_size = model_.status->vocabulary_size()}));
     const std::string& name = model_.status->model();
+    TraceModel("embeddings", name, scope_->span());
     if (model_.ready_groups == 0) {
       return services_.workers.Route({.model = name}).status();
     }
@@ -113,6 +115,7 @@ class EmbedFlow : public std::enable_shared_from_this<EmbedFlow> {
       ids.Truncate(std::min(ids.size(), context));
       tokens += static_cast<std::uint64_t>(ids.size());
     }
+    scope_->span().Set("gen_ai.usage.input_tokens", static_cast<std::int64_t>(tokens));
     const MutexLock lock(mutex_);
     encoded_ = std::move(encoded);
     open_ = static_cast<std::size_t>(encoded_.texts_size());
@@ -152,14 +155,15 @@ class EmbedFlow : public std::enable_shared_from_this<EmbedFlow> {
       End(lease.status());
       return;
     }
-    attempt->context = scope_->Open();
+    attempt->context = scope_->Open({.method = "yangtuo.internal.v1.InferenceService/Embed",
+                                     .address = lease->worker().address()});
     avoid.push_back(lease->worker().address());
     auto held = std::make_shared<WorkerLease>(*std::move(lease));
     held->Start([context = attempt->context] { context->TryCancel(); });
     held->worker().stub().Embed(attempt->context.get(), &attempt->request, &attempt->response,
                                 [self = shared_from_this(), attempt, held, index, avoid,
                                  token = held->worker().EnterCall()](const grpc::Status& status) {
-                                  self->scope_->Forget(attempt->context.get());
+                                  self->scope_->Forget(attempt->context.get(), FromGrpc(status));
                                   self->OnEmbedded(index, avoid, status, attempt->response);
                                 });
   }

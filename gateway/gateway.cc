@@ -114,8 +114,10 @@ struct Gateway::State {
     std::unique_ptr<AuditLog> audit;  // null: none
   };
 
-  State(const GatewayOptions& options, Metrics& all_metrics, Access the_access)
-      : metrics(all_metrics),
+  State(const GatewayOptions& options, std::unique_ptr<Tracer> spans, Metrics& all_metrics,
+        Access the_access)
+      : tracer(std::move(spans)),
+        metrics(all_metrics),
         access(std::move(the_access)),
         admission(options.admission),
         workers(options.service.peer_tls, options.routing, *calls, metrics),
@@ -131,7 +133,8 @@ struct Gateway::State {
                  .audit = access.audit.get(),
                  .limits = options.limits,
                  .resume = options.resume,
-                 .queue = options.queue},
+                 .queue = options.queue,
+                 .tracer = *tracer},
         front_end(services, options.front_end),
         http_front_end(services, options.front_end, [this] { return ready && !draining; }) {}
 
@@ -173,6 +176,7 @@ struct Gateway::State {
     }
   }
 
+  const std::unique_ptr<Tracer> tracer;
   GatewayMetrics metrics;
   const Access access;
   TimePoint next_look_at_files{};  // for Tick
@@ -206,7 +210,9 @@ absl::StatusOr<std::unique_ptr<Gateway>> Gateway::Start(const GatewayOptions& op
         options.audit_prompts ? AuditLog::Prompts::kWritten : AuditLog::Prompts::kLeftOut;
     YANGTUO_ASSIGN_OR_RETURN(access.audit, AuditLog::Open(options.audit_log, prompts, metrics));
   }
-  auto state = std::make_unique<State>(options, metrics, std::move(access));
+  YANGTUO_ASSIGN_OR_RETURN(auto tracer,
+                           Tracer::Start(options.service.tracing, "yangtuo-gateway", metrics));
+  auto state = std::make_unique<State>(options, std::move(tracer), metrics, std::move(access));
   ServiceOptions service = options.service;
   if (!options.http.listen.empty()) {
     HttpOptions http = options.http;

@@ -148,6 +148,7 @@ void RequestRecord::End(const absl::Status& status) {
   if (status.code() == absl::StatusCode::kResourceExhausted || reason == "DEADLINE_TOO_SOON") {
     metrics_.CountRejected(reason.empty() ? "WORKER_FULL" : reason);
   }
+  EndSpan(status);
   const Duration total = std::chrono::steady_clock::now() - arrival_;
   Charge(prompt_tokens + completion_tokens);
   visit.reset();
@@ -165,6 +166,20 @@ void RequestRecord::End(const absl::Status& status) {
        {"ttft_seconds", time_to_first_token.has_value() ? ToSeconds(*time_to_first_token) : 0.0},
        {"total_seconds", ToSeconds(total)},
        {"error", reason}});
+}
+
+void RequestRecord::EndSpan(const absl::Status& status) const {
+  if (!span.recording()) {
+    return;
+  }
+  if (prompt_tokens > 0) {
+    span.Set("gen_ai.usage.input_tokens", static_cast<std::int64_t>(prompt_tokens));
+  }
+  if (time_to_first_token.has_value()) {
+    span.Set("gen_ai.usage.output_tokens", static_cast<std::int64_t>(completion_tokens));
+    span.Set("gen_ai.response.time_to_first_chunk", ToSeconds(*time_to_first_token));
+  }
+  span.End(status);
 }
 
 }  // namespace yangtuo::gateway

@@ -14,6 +14,7 @@
 #include "inference_core/base/clock.h"
 #include "inference_core/base/mutex.h"
 #include "services/common/metrics.h"
+#include "services/common/tracer.h"
 
 namespace yangtuo::gateway {
 
@@ -62,8 +63,8 @@ class GatewayMetrics {
 };
 
 // One incoming request from arrival to end: counts it while it runs, then its code, charges its
-// tokens to who asked, and writes its line in the access log (never prompt text) and in the audit
-// log. Used by one thread at a time.
+// tokens to who asked, and writes the end of its span and its line in the access log (never prompt
+// text) and in the audit log. Used by one thread at a time.
 class RequestRecord {
  public:
   RequestRecord(GatewayMetrics& metrics, std::string method, std::string request_id);
@@ -82,8 +83,9 @@ class RequestRecord {
   std::string endpoint;
   std::optional<std::string> prompt;
   std::shared_ptr<const Caller> caller;  // null: nobody that we know
-  // Ends with the request.
+  // These end with the request.
   std::shared_ptr<Visit> visit;
+  Span span = {};  // of its scope, when it has one
 
   [[nodiscard]] TimePoint arrival() const { return arrival_; }
   [[nodiscard]] const std::string& request_id() const { return request_id_; }
@@ -97,6 +99,7 @@ class RequestRecord {
  private:
   void Charge(std::uint64_t tokens);
   void WriteAudit(const absl::Status& status, Duration total) const;
+  void EndSpan(const absl::Status& status) const;
 
   GatewayMetrics& metrics_;
   const std::string method_;

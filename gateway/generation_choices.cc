@@ -5,6 +5,7 @@
 #include "absl/strings/str_format.h"
 #include "gateway/generation_choice.h"
 #include "gateway/generation_flow.h"
+#include "gateway/request_trace.h"
 #include "services/common/status.h"
 
 namespace yangtuo::gateway {
@@ -386,6 +387,7 @@ void GenerationFlow::AddFinished() {
   SetDuration(num_gaps > 0 ? gaps / num_gaps : Duration{}, *timings.mutable_time_per_token());
   SetDuration(now - record_->arrival(), *timings.mutable_total());
   record_->completion_tokens = completion_tokens;
+  TraceFinished(finished, scope_->span());
   model_metrics_->e2e_seconds.Observe(ToSeconds(now - record_->arrival()));
   sink_->Add(std::move(response));
 }

@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "gateway/chat_template.h"
 #include "gateway/generation_choice.h"
+#include "gateway/request_trace.h"
 #include "gateway/utf8.h"
 #include "inference_core/base/status_macros.h"
 #include "services/common/status.h"
@@ -79,6 +80,7 @@ GenerationFlow::GenerationFlow(FlowServices& services, v1::GenerateRequest reque
 GenerationFlow::~GenerationFlow() = default;
 
 void GenerationFlow::Begin() {
+  TraceRequest(request_, scope_->span());
   if (const absl::Status prepared = Prepare(); !prepared.ok()) {
     Fail(prepared);
     return;
@@ -103,6 +105,7 @@ absl::Status GenerationFlow::Prepare() {
   YANGTUO_RETURN_IF_ERROR(scope_->caller().CheckPriority(request_.priority()));
   YANGTUO_ASSIGN_OR_RETURN(model_, ResolveFor(services_, scope_->caller(), request_.model()));
   const std::string& name = model_.status->model();
+  TraceModel(OperationOf(request_), name, scope_->span());
   {
     const MutexLock lock(mutex_);
     record_->model = name;

@@ -49,6 +49,7 @@ struct FlowServices {
   RequestLimits limits;
   ResumeLimits resume;
   QueueLimits queue = {};
+  Tracer& tracer;
 };
 
 // The model that a caller means by `name`, which may be empty when only one is served or allowed.

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "gateway/access/audit_text.h"
 #include "gateway/embed_flow.h"
 #include "gateway/generate_writer.h"
@@ -90,6 +91,10 @@ GrpcFrontEnd::Arrival GrpcFrontEnd::Receive(const grpc::CallbackServerContext& c
                                                             identity.request_id),
                   .allowed = absl::OkStatus()};
   RequestRecord& record = *arrival.record;
+  record.span =
+      services_.tracer.Serve(identity, absl::StrCat("yangtuo.v1.GenerationService/", entry.method));
+  record.span.Set("rpc.system", std::string("grpc"));
+  record.span.Set("yangtuo.request_id", identity.request_id);
   record.audit = services_.audit;
   record.endpoint = std::string(v1::GenerationService::service_full_name()) + "/" + entry.method;
   auto caller = services_.access.Authenticate(AuthorizationOf(context));
@@ -103,7 +108,8 @@ GrpcFrontEnd::Arrival GrpcFrontEnd::Receive(const grpc::CallbackServerContext& c
       record.visit = visit.ok() ? *std::move(visit) : nullptr;
     }
   }
-  arrival.scope = std::make_shared<CallScope>(std::move(identity), deadline, record.caller);
+  arrival.scope =
+      std::make_shared<CallScope>(std::move(identity), deadline, record.caller, record.span);
   return arrival;
 }
 

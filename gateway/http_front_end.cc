@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "gateway/access/audit_text.h"
 #include "gateway/embed_flow.h"
@@ -29,15 +30,6 @@ std::int64_t UnixSeconds() {
 }
 
 constexpr char kModelPrefix[] = "/v1/models/";
-
-// W3C trace context, https://www.w3.org/TR/trace-context/: anything else is not passed on, because
-// gRPC metadata may hold printable ASCII only.
-std::string TraceParentOf(const HttpRequest& request) {
-  const std::string& text = request.Header("traceparent");
-  const bool well_formed =
-      text.size() == 55 && text.find_first_not_of("0123456789abcdef-") == std::string::npos;
-  return well_formed ? text : "";
-}
 
 HttpResponse PageResponse(const WebFile& file) {
   return {.content_type = std::string(file.content_type),
@@ -120,15 +112,21 @@ void HttpFrontEnd::Respond(Call& call, const absl::StatusOr<openai::Json>& resul
   call.exchange->Respond(result.ok() ? JsonResponse(*result) : Failure(result.status()));
 }
 
-std::shared_ptr<CallScope> HttpFrontEnd::MakeScope(const Call& call) const {
+std::shared_ptr<CallScope> HttpFrontEnd::MakeScope(const Call& call, RequestRecord& record) const {
   CallScope::Deadline deadline = CallScope::Deadline::max();
   if (options_.default_deadline > Duration{}) {
     deadline = std::chrono::system_clock::now() +
                std::chrono::duration_cast<CallScope::Deadline::duration>(options_.default_deadline);
   }
-  return std::make_shared<CallScope>(RequestContext{.request_id = call.request.request_id,
-                                                    .traceparent = TraceParentOf(call.request)},
-                                     deadline, call.caller);
+  RequestContext identity{.request_id = call.request.request_id,
+                          .traceparent = call.request.Header("traceparent"),
+                          .tracestate = call.request.Header("tracestate")};
+  record.span =
+      services_.tracer.Serve(identity, absl::StrCat(call.request.method, " ", call.request.path));
+  record.span.Set("http.request.method", call.request.method);
+  record.span.Set("http.route", call.request.path);
+  record.span.Set("yangtuo.request_id", identity.request_id);
+  return std::make_shared<CallScope>(std::move(identity), deadline, call.caller, record.span);
 }
 
 std::unique_ptr<RequestRecord> HttpFrontEnd::MakeRecord(const char* method,
@@ -246,8 +244,9 @@ void HttpFrontEnd::Generate(openai::Api api, Call& call) {
     if (services_.audit != nullptr && services_.audit->wants_prompts()) {
       record->prompt = PromptText(parsed->requests[i]);
     }
+    auto scope = MakeScope(call, *record);
     flows.push_back(GenerationFlow::Start(services_, std::move(parsed->requests[i]),
-                                          MakeScope(call), std::move(record), answer->SinkOf(i)));
+                                          std::move(scope), std::move(record), answer->SinkOf(i)));
   }
   answer->Attach(std::move(flows));
 }
@@ -262,9 +261,9 @@ void HttpFrontEnd::Embed(Call& call) {
     Respond(call, parsed.status());
     return;
   }
-  auto scope = MakeScope(call);
-  call.exchange->OnGone([scope] { scope->Cancel(); });
   const std::shared_ptr<RequestRecord> record = std::move(call.record);
+  auto scope = MakeScope(call, *record);
+  call.exchange->OnGone([scope] { scope->Cancel(); });
   if (services_.audit != nullptr && services_.audit->wants_prompts()) {
     record->prompt = PromptText(parsed->request);
   }
@@ -298,7 +297,7 @@ void HttpFrontEnd::Tokenize(Call& call) {
     return;
   }
   const std::shared_ptr<RequestRecord> record = std::move(call.record);
-  StartTokenize(services_, *parsed, MakeScope(call),
+  StartTokenize(services_, *parsed, MakeScope(call, *record),
                 [this, record, caller = call.caller,
                  exchange = call.exchange](absl::StatusOr<v1::TokenizeResponse> tokens) {
                   record->model = tokens.ok() ? tokens->model() : "";
@@ -320,7 +319,7 @@ void HttpFrontEnd::Detokenize(Call& call) {
     return;
   }
   const std::shared_ptr<RequestRecord> record = std::move(call.record);
-  StartDetokenize(services_, *parsed, MakeScope(call),
+  StartDetokenize(services_, *parsed, MakeScope(call, *record),
                   [record, exchange = call.exchange](absl::StatusOr<v1::DetokenizeResponse> text) {
                     record->model = text.ok() ? text->model() : "";
                     record->End(text.status());
@@ -336,8 +335,8 @@ void HttpFrontEnd::ApplyTemplate(Call& call) {
     Respond(call, parsed.ok() ? openai::WrongField("messages", "is missing") : parsed.status());
     return;
   }
-  auto scope = MakeScope(call);
   const std::shared_ptr<RequestRecord> record = std::move(call.record);
+  auto scope = MakeScope(call, *record);
   StartTokenize(
       services_, *parsed, scope,
       [this, scope, record, exchange = call.exchange](absl::StatusOr<v1::TokenizeResponse> tokens) {

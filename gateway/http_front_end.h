@@ -32,7 +32,7 @@ class HttpFrontEnd {
   absl::Status EnterAsRequests(std::uint32_t requests, Call& call) const;
   [[nodiscard]] std::unique_ptr<RequestRecord> MakeRecord(const char* method,
                                                           const Call& call) const;
-  [[nodiscard]] std::shared_ptr<CallScope> MakeScope(const Call& call) const;
+  [[nodiscard]] std::shared_ptr<CallScope> MakeScope(const Call& call, RequestRecord& record) const;
 
   [[nodiscard]] bool demo() const { return options_.compat == Compat::kDemo; }
   [[nodiscard]] HttpResponse Failure(const absl::Status& status) const;

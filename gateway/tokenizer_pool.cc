@@ -46,11 +46,16 @@ class TokenizerPool::UnaryCall : public std::enable_shared_from_this<UnaryCall<R
   using Method = void (internal::v1::TokenizerService::StubInterface::async_interface::*)(
       grpc::ClientContext*, const Request*, Response*, std::function<void(grpc::Status)>);
 
-  UnaryCall(std::shared_ptr<TokenizerPool> pool, std::shared_ptr<CallScope> scope, Method method,
+  struct Callee {
+    const char* name;  // of the span
+    Method method;
+  };
+
+  UnaryCall(std::shared_ptr<TokenizerPool> pool, std::shared_ptr<CallScope> scope, Callee callee,
             Request request, Callback<Response> done)
       : pool_(std::move(pool)),
         scope_(std::move(scope)),
-        method_(method),
+        callee_(callee),
         deadline_(std::chrono::system_clock::now() + pool_->options_.call_limit),
         request_(std::move(request)),
         done_(std::move(done)) {}
@@ -66,9 +71,9 @@ class TokenizerPool::UnaryCall : public std::enable_shared_from_this<UnaryCall<R
     if (tried_.size() < kMaxAttempts && pool_->Pick(request_.tokenizer(), tried_) != nullptr) {
       deadline = std::min(deadline, std::chrono::system_clock::now() + kPatience);
     }
-    context_ = scope_->Open(deadline);
+    context_ = scope_->Open({.method = callee_.name, .address = replica->address()}, deadline);
     response_.Clear();
-    (replica->stub().*method_)(
+    (replica->stub().*callee_.method)(
         context_.get(), &request_, &response_,
         [self = this->shared_from_this(), replica, token = replica->EnterCall()](
             const grpc::Status& status) { self->OnDone(*replica, status); });
@@ -76,7 +81,7 @@ class TokenizerPool::UnaryCall : public std::enable_shared_from_this<UnaryCall<R
 
  private:
   void OnDone(TokenizerReplica& replica, const grpc::Status& status) {
-    scope_->Forget(context_.get());
+    scope_->Forget(context_.get(), FromGrpc(status));
     if (status.ok()) {
       done_(std::move(response_));
       return;
@@ -107,7 +112,7 @@ class TokenizerPool::UnaryCall : public std::enable_shared_from_this<UnaryCall<R
 
   const std::shared_ptr<TokenizerPool> pool_;
   const std::shared_ptr<CallScope> scope_;
-  const Method method_;
+  const Callee callee_;
   const CallScope::Deadline deadline_;
   const Request request_;
   const Callback<Response> done_;
@@ -236,9 +241,10 @@ std::shared_ptr<TokenizerReplica> TokenizerPool::Pick(const std::string& tokeniz
 void TokenizerPool::Encode(std::shared_ptr<CallScope> scope, internal::v1::EncodeRequest request,
                            Callback<internal::v1::EncodeResponse> done) {
   using Call = UnaryCall<internal::v1::EncodeRequest, internal::v1::EncodeResponse>;
-  const typename Call::Method method =
-      &internal::v1::TokenizerService::StubInterface::async_interface::Encode;
-  std::make_shared<Call>(shared_from_this(), std::move(scope), method, std::move(request),
+  const typename Call::Callee callee{
+      .name = "yangtuo.internal.v1.TokenizerService/Encode",
+      .method = &internal::v1::TokenizerService::StubInterface::async_interface::Encode};
+  std::make_shared<Call>(shared_from_this(), std::move(scope), callee, std::move(request),
                          std::move(done))
       ->Try();
 }
@@ -246,9 +252,10 @@ void TokenizerPool::Encode(std::shared_ptr<CallScope> scope, internal::v1::Encod
 void TokenizerPool::Decode(std::shared_ptr<CallScope> scope, internal::v1::DecodeRequest request,
                            Callback<internal::v1::DecodeResponse> done) {
   using Call = UnaryCall<internal::v1::DecodeRequest, internal::v1::DecodeResponse>;
-  const typename Call::Method method =
-      &internal::v1::TokenizerService::StubInterface::async_interface::Decode;
-  std::make_shared<Call>(shared_from_this(), std::move(scope), method, std::move(request),
+  const typename Call::Callee callee{
+      .name = "yangtuo.internal.v1.TokenizerService/Decode",
+      .method = &internal::v1::TokenizerService::StubInterface::async_interface::Decode};
+  std::make_shared<Call>(shared_from_this(), std::move(scope), callee, std::move(request),
                          std::move(done))
       ->Try();
 }
@@ -257,9 +264,10 @@ void TokenizerPool::RenderChat(std::shared_ptr<CallScope> scope,
                                internal::v1::RenderChatRequest request,
                                Callback<internal::v1::RenderChatResponse> done) {
   using Call = UnaryCall<internal::v1::RenderChatRequest, internal::v1::RenderChatResponse>;
-  const typename Call::Method method =
-      &internal::v1::TokenizerService::StubInterface::async_interface::RenderChat;
-  std::make_shared<Call>(shared_from_this(), std::move(scope), method, std::move(request),
+  const typename Call::Callee callee{
+      .name = "yangtuo.internal.v1.TokenizerService/RenderChat",
+      .method = &internal::v1::TokenizerService::StubInterface::async_interface::RenderChat};
+  std::make_shared<Call>(shared_from_this(), std::move(scope), callee, std::move(request),
                          std::move(done))
       ->Try();
 }

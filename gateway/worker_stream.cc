@@ -14,6 +14,7 @@ namespace yangtuo::gateway {
 struct WorkerStream::Shared {
   std::shared_ptr<grpc::ClientContext> context;
   std::atomic<bool> lost = false;
+  std::atomic<bool> given_up = false;  // by us: nobody needs its end any more
 };
 
 // Owns itself until OnDone.
@@ -27,7 +28,8 @@ class WorkerStream::Call final : public grpc::ClientReadReactor<internal::v1::Ge
         scope_(std::move(scope)),
         events_(std::move(events)),
         shared_(std::make_shared<Shared>()) {
-    shared_->context = scope_->Open();
+    shared_->context = scope_->Open({.method = "yangtuo.internal.v1.InferenceService/Generate",
+                                     .address = lease_.worker().address()});
   }
 
   [[nodiscard]] std::shared_ptr<Shared> shared() const { return shared_; }
@@ -64,7 +66,6 @@ class WorkerStream::Call final : public grpc::ClientReadReactor<internal::v1::Ge
   }
 
   void OnDone(const grpc::Status& status) override {
-    scope_->Forget(shared_->context.get());
     absl::Status ended = Judge(status);
     const internal::v1::GenerateFinished* finished = finished_.has_value() ? &*finished_ : nullptr;
     // A stream whose last message arrived is complete, however its connection ended.
@@ -74,6 +75,8 @@ class WorkerStream::Call final : public grpc::ClientReadReactor<internal::v1::Ge
     if (IsFailure(ended)) {
       lease_.OnFailure();
     }
+    scope_->Forget(shared_->context.get(),
+                   shared_->given_up ? absl::CancelledError("its end was not needed") : ended);
     events_->OnStreamEnd(ended, finished);
     delete this;
   }
@@ -122,6 +125,9 @@ std::unique_ptr<WorkerStream> WorkerStream::Start(WorkerLease lease,
   return handle;
 }
 
-void WorkerStream::Cancel() { shared_->context->TryCancel(); }
+void WorkerStream::Cancel() {
+  shared_->given_up = true;
+  shared_->context->TryCancel();
+}
 
 }  // namespace yangtuo::gateway

@@ -45,6 +45,14 @@ struct EngineOptions {
 
 enum class FinishReason { kStop, kLength };
 
+// What a sequence's steps took, those of other sequences in the same batches included.
+struct StepTotals {
+  std::int32_t steps = 0;
+  std::int32_t preemptions = 0;
+  Duration compute{};  // summed over steps and shards
+  Duration wait{};     // of the engine's thread for results of other shards
+};
+
 // How a sequence ended. `status` OK: by itself, and the other fields say how.
 struct SequenceOutcome {
   absl::Status status;
@@ -53,6 +61,7 @@ struct SequenceOutcome {
       std::nullopt;                   // the end or stop token, not delivered as a token
   std::int32_t generated_tokens = 0;  // computed here, stop token included, resumed ones not
   Duration queue{};                   // submission to first computation
+  StepTotals totals = {};
 };
 
 // Receives one sequence's output. Every method is called on the engine's thread and must not block.
@@ -86,6 +95,8 @@ struct EngineRequest {
   // Requests with different salts share no KV blocks.
   std::string cache_salt;
   std::optional<TimePoint> deadline;
+  // As in SequenceOpen.
+  std::string traceparent;
 };
 
 struct EngineLoad {

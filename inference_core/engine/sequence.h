@@ -76,6 +76,7 @@ struct Sequence {
   bool running = false;  // holds a place among max_running
   bool open = false;     // the head knows it
   std::optional<TimePoint> started;
+  StepTotals totals;
 };
 
 }  // namespace yangtuo

@@ -344,6 +344,7 @@ void StepLoop::Preempt(const std::vector<std::uint64_t>& ids) {
       closes_.push_back(id);
     }
     sequence.Rewind();
+    ++sequence.totals.preemptions;
     ++preempted_since_step_;
   }
 }
@@ -410,7 +411,8 @@ void StepLoop::AddRows(const PlannedRows& planned, StepRows& rows, Step& step,
          .prompt_ids = sequence.request.prompt_ids,
          .emitted_ids = {sequence.known.begin() + sequence.num_prompt(), sequence.known.end()},
          .sampling = sequence.request.sampling,
-         .prompt_logprobs = sequence.request.prompt_logprobs});
+         .prompt_logprobs = sequence.request.prompt_logprobs,
+         .traceparent = sequence.request.traceparent});
   }
   const std::int32_t first = sequence.computed;
   const std::int32_t end = first + planned.tokens;
@@ -463,6 +465,7 @@ void StepLoop::End(SequenceId id, const SequenceOutcome& outcome) {
   tenants_.Leave(sequence.tenant);
   SequenceOutcome told = outcome;
   told.generated_tokens = sequence.generated;
+  told.totals = sequence.totals;
   told.queue = sequence.started.value_or(clock_.Now()) - sequence.submitted;
   {
     const MutexLock lock(mutex_);

@@ -30,6 +30,10 @@ void StepLoop::TakeResult() {
   for (const StepInFlight::Part& part : done.parts) {
     if (const auto found = sequences_.find(part.id); found != sequences_.end()) {
       --found->second->steps_in_flight;
+      StepTotals& totals = found->second->totals;
+      ++totals.steps;
+      totals.compute += result->compute;
+      totals.wait += now - asked;
     }
   }
   done.stats.compute = result->compute;

@@ -30,6 +30,8 @@ struct SequenceOpen {
   std::vector<TokenId> emitted_ids;
   SamplingParams sampling;
   bool prompt_logprobs = false;
+  // Where the request is traced, for shards that report their part of it; not read by stages.
+  std::string traceparent;
 };
 
 // Consecutive positions of one sequence, computed in one step.

@@ -5,12 +5,14 @@
 #include <random>
 
 #include "absl/strings/str_format.h"
+#include "services/common/trace_context.h"
 
 namespace yangtuo {
 namespace {
 
 constexpr char kRequestIdKey[] = "x-request-id";
 constexpr char kTraceparentKey[] = "traceparent";
+constexpr char kTracestateKey[] = "tracestate";
 constexpr std::size_t kMaxRequestIdBytes = 128;
 
 bool IsPrintableAscii(const std::string& text) {
@@ -27,7 +29,8 @@ std::string MetadataValue(const grpc::ServerContextBase& context, const char* ke
 
 RequestContext RequestContext::FromServer(const grpc::ServerContextBase& context) {
   return {.request_id = MetadataValue(context, kRequestIdKey),
-          .traceparent = MetadataValue(context, kTraceparentKey)};
+          .traceparent = MetadataValue(context, kTraceparentKey),
+          .tracestate = MetadataValue(context, kTracestateKey)};
 }
 
 void RequestContext::ApplyTo(grpc::ClientContext& context) const {
@@ -37,6 +40,9 @@ void RequestContext::ApplyTo(grpc::ClientContext& context) const {
   }
   if (!traceparent.empty() && IsPrintableAscii(traceparent)) {
     context.AddMetadata(kTraceparentKey, traceparent);
+    if (IsValidTracestate(tracestate)) {
+      context.AddMetadata(kTracestateKey, tracestate);
+    }
   }
 }
 

@@ -10,12 +10,13 @@ namespace yangtuo {
 
 // What travels with a request through every hop, as gRPC metadata.
 struct RequestContext {
-  std::string request_id;   // metadata "x-request-id"
-  std::string traceparent;  // W3C trace context, metadata "traceparent"; may be empty
+  std::string request_id = {};   // metadata "x-request-id"
+  std::string traceparent = {};  // W3C trace context, metadata "traceparent"; may be empty
+  std::string tracestate = {};   // goes with it; vendors' own; may be empty
 
-  // Reads both; an absent request id stays empty.
+  // Reads them; an absent request id stays empty.
   static RequestContext FromServer(const grpc::ServerContextBase& context);
-  // Sets both on an outgoing call.
+  // Sets them on an outgoing call.
   void ApplyTo(grpc::ClientContext& context) const;
 };
 

@@ -14,6 +14,7 @@ namespace {
 constexpr char kNetwork[] = "Network";
 constexpr char kTls[] = "TLS (PEM files; none: plaintext)";
 constexpr char kOperation[] = "Operation";
+constexpr char kTracing[] = "Tracing";
 
 template <typename Enum>
 void AddChoice(CLI::App& app, const std::string& flag, Enum& value,
@@ -50,6 +51,28 @@ void AddTlsFlags(CLI::App& app, ServiceOptions& options) {
       ->group(kTls);
 }
 
+void AddTracingFlags(CLI::App& app, TracingOptions& tracing) {
+  tracing = TracingOptions::FromEnvironment();
+  app.add_option("--otlp-endpoint", tracing.endpoint,
+                 "Send spans to this OTLP/HTTP collector, as JSON to URL/v1/traces; empty: no "
+                 "spans. Default: OTEL_EXPORTER_OTLP_ENDPOINT")
+      ->type_name("URL")
+      ->capture_default_str()
+      ->group(kTracing);
+  app.add_option("--otlp-ca", tracing.ca_file,
+                 "PEM file that verifies an https collector; empty: the system's authorities. "
+                 "Default: OTEL_EXPORTER_OTLP_CERTIFICATE")
+      ->type_name("FILE")
+      ->capture_default_str()
+      ->group(kTracing);
+  app.add_option("--otlp-sample-ratio", tracing.sample_ratio,
+                 "Share of requests without a trace of their own that begin one; those with a "
+                 "traceparent are recorded when it says so")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->group(kTracing);
+}
+
 }  // namespace
 
 void AddServiceFlags(CLI::App& app, ServiceOptions& options) {
@@ -84,6 +107,7 @@ void AddServiceFlags(CLI::App& app, ServiceOptions& options) {
                        {"error", LogLevel::kError}});
   AddChoice<LogFormat>(app, "--log-format", options.log_format,
                        {{"text", LogFormat::kText}, {"json", LogFormat::kJson}});
+  AddTracingFlags(app, options.tracing);
 }
 
 absl::Status CheckServiceOptions(const ServiceOptions& options) {
@@ -91,6 +115,7 @@ absl::Status CheckServiceOptions(const ServiceOptions& options) {
   if (!options.admin_listen.empty()) {
     YANGTUO_RETURN_IF_ERROR(ParseListenAddress(options.admin_listen).status());
   }
+  YANGTUO_RETURN_IF_ERROR(CheckTracingOptions(options.tracing));
   YANGTUO_RETURN_IF_ERROR(ServerCredentialsOf(options.tls).status());
   return ChannelCredentialsOf(options.peer_tls).status();
 }

@@ -6,6 +6,7 @@
 
 #include "inference_core/base/clock.h"
 #include "services/common/log.h"
+#include "services/common/tracer.h"
 
 namespace yangtuo {
 
@@ -44,6 +45,7 @@ struct ServiceOptions {
   Duration drain_limit = std::chrono::seconds(30);
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;
+  TracingOptions tracing = {};
 };
 
 }  // namespace yangtuo

@@ -14,10 +14,12 @@ EmbedCall::EmbedCall(const TokenStream::Parts& parts, Options options,
       options_(std::move(options)),
       arrival_(parts.clock.Now()),
       call_(parts.engine, parts.calls),
-      response_(response) {}
+      response_(response),
+      trace_(options_.span, parts.clock) {}
 
 void EmbedCall::Start(EngineRequest request) {
   const auto prompt_tokens = static_cast<std::int64_t>(request.prompt_ids.size());
+  trace_.Submitted(prompt_tokens, 0);
   const absl::Status submitted = call_.Submit(std::move(request), this);
   if (submitted.ok()) {
     metrics_.RequestAccepted(prompt_tokens);
@@ -33,6 +35,7 @@ void EmbedCall::OnEmbedding(std::vector<float> values) {
 
 void EmbedCall::OnFinished(const SequenceOutcome& outcome) {
   metrics_.RequestQueued(outcome.queue);
+  trace_.Finished(outcome);
   if (!outcome.status.ok()) {
     final_status_ = options_.describe(outcome.status);
   }
@@ -41,6 +44,7 @@ void EmbedCall::OnFinished(const SequenceOutcome& outcome) {
 
 void EmbedCall::OnDone() {
   metrics_.RequestEnded(final_status_, clock_.Now() - arrival_);
+  trace_.End(final_status_);
   Log(LogLevel::kInfo, "embed ended",
       {{"request_id", options_.request_id},
        {"code", absl::StatusCodeToString(final_status_.code())},

@@ -7,6 +7,7 @@
 #include "grpcpp/support/server_callback.h"
 #include "inference_core/engine/engine.h"
 #include "services/inference/sequence_call.h"
+#include "services/inference/sequence_trace.h"
 #include "services/inference/token_stream.h"
 #include "services/inference/worker_metrics.h"
 #include "yangtuo/internal/v1/inference.pb.h"
@@ -18,6 +19,7 @@ class EmbedCall final : public grpc::ServerUnaryReactor, public SequenceSink {
  public:
   struct Options {
     std::string request_id;
+    Span span;
     DescribeError describe;
   };
 
@@ -29,7 +31,9 @@ class EmbedCall final : public grpc::ServerUnaryReactor, public SequenceSink {
   void Start(EngineRequest request);
 
  private:
-  void OnStarted(std::int32_t /*cached_prompt_tokens*/) override {}
+  void OnStarted(std::int32_t cached_prompt_tokens) override {
+    trace_.Started(cached_prompt_tokens);
+  }
   void OnToken(SampledToken /*token*/) override {}  // not of this task
   void OnPromptLogprobs(std::span<const SampledToken> /*entries*/) override {}
   void OnEmbedding(std::vector<float> values) override;
@@ -44,6 +48,7 @@ class EmbedCall final : public grpc::ServerUnaryReactor, public SequenceSink {
   const TimePoint arrival_;
   SequenceCall call_;
   internal::v1::EmbedResponse* const response_;
+  SequenceTrace trace_;        // the engine thread's until Finish, then OnDone's
   absl::Status final_status_;  // the engine thread's until Finish, then OnDone's
 };
 

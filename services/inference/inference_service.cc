@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "inference_core/base/status_macros.h"
 #include "services/common/log.h"
 #include "services/common/request_context.h"
@@ -28,6 +29,11 @@ class EndedStream final : public grpc::ServerWriteReactor<pb::GenerateResponse> 
 
 std::string RequestIdOf(const grpc::CallbackServerContext& context, const std::string& in_request) {
   return in_request.empty() ? RequestContext::FromServer(context).request_id : in_request;
+}
+
+// What the other shards are told: only of what is recorded.
+std::string TraceparentOf(const Span& span) {
+  return span.recording() ? ToTraceparent(*span.context()) : "";
 }
 
 // gRPC's deadline is wall-clock time; the engine's is monotonic.
@@ -70,6 +76,22 @@ TokenStream::Parts InferenceService::PartsOfCall() {
   return {.engine = serving_.load()->engine, .calls = calls_, .metrics = metrics_, .clock = clock_};
 }
 
+Span InferenceService::SpanOf(const grpc::CallbackServerContext& context, const char* method,
+                              const char* operation) const {
+  if (options_.tracer == nullptr) {
+    return {};
+  }
+  const RequestContext incoming = RequestContext::FromServer(context);
+  Span span = options_.tracer->Serve(incoming,
+                                     absl::StrCat("yangtuo.internal.v1.InferenceService/", method));
+  span.Set("rpc.system", std::string("grpc"));
+  span.Set("gen_ai.operation.name", std::string(operation));
+  span.Set("gen_ai.provider.name", std::string("yangtuo"));
+  span.Set("gen_ai.request.model", options_.model);
+  span.Set("yangtuo.request_id", incoming.request_id);
+  return span;
+}
+
 absl::Status InferenceService::Refused(const absl::Status& status,
                                        const std::string& request_id) const {
   metrics_.RequestEnded(status, Duration::zero());
@@ -83,13 +105,17 @@ absl::Status InferenceService::Refused(const absl::Status& status,
 grpc::ServerWriteReactor<pb::GenerateResponse>* InferenceService::Generate(
     grpc::CallbackServerContext* context, const pb::GenerateRequest* request) {
   const std::string request_id = RequestIdOf(*context, request->request_id());
+  const Span span = SpanOf(*context, "Generate", "text_completion");
   absl::StatusOr<EngineRequest> accepted = Accept(*context, *request);
   if (!accepted.ok()) {
+    span.End(accepted.status());
     return new EndedStream(Refused(accepted.status(), request_id));
   }
+  accepted->traceparent = TraceparentOf(span);
   TokenStream::Options stream_options;
   stream_options.max_pending_bytes = options_.max_pending_bytes;
   stream_options.request_id = request_id;
+  stream_options.span = span;
   stream_options.describe = [this](const absl::Status& status) {
     return DescribeFailure(status, acceptance_.load());
   };
@@ -102,14 +128,18 @@ grpc::ServerUnaryReactor* InferenceService::Embed(grpc::CallbackServerContext* c
                                                   const pb::EmbedRequest* request,
                                                   pb::EmbedResponse* response) {
   const std::string request_id = RequestIdOf(*context, request->request_id());
+  const Span span = SpanOf(*context, "Embed", "embeddings");
   absl::StatusOr<EngineRequest> accepted = Accept(*context, *request);
   if (!accepted.ok()) {
+    span.End(accepted.status());
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     reactor->Finish(ToGrpc(Refused(accepted.status(), request_id)));
     return reactor;
   }
+  accepted->traceparent = TraceparentOf(span);
   EmbedCall::Options call_options;
   call_options.request_id = request_id;
+  call_options.span = span;
   call_options.describe = [this](const absl::Status& status) {
     return DescribeFailure(status, acceptance_.load());
   };

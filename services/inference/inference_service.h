@@ -3,10 +3,12 @@
 #include <atomic>
 #include <cstddef>
 #include <memory>
+#include <string>
 
 #include "absl/status/status.h"
 #include "inference_core/base/clock.h"
 #include "inference_core/engine/engine.h"
+#include "services/common/tracer.h"
 #include "services/inference/generate_translation.h"
 #include "services/inference/sequence_call.h"
 #include "services/inference/status_board.h"
@@ -24,6 +26,8 @@ class InferenceService final : public internal::v1::InferenceService::CallbackSe
     // Answer to Generate and Embed until (or, for a shard that does not lead, instead of) Serve.
     absl::Status refusal = absl::UnavailableError("the model is still loading");
     std::size_t max_pending_bytes = std::size_t{4} << 20;  // as in TokenStream
+    std::string model = {};                                // public name, for spans
+    const Tracer* tracer = nullptr;                        // outlives it; null: no spans
   };
 
   InferenceService(StatusBoard& board, WorkerMetrics& metrics, const Clock& clock, Options options);
@@ -57,6 +61,8 @@ class InferenceService final : public internal::v1::InferenceService::CallbackSe
   absl::StatusOr<EngineRequest> Accept(grpc::CallbackServerContext& context,
                                        const Request& request) const;
   [[nodiscard]] TokenStream::Parts PartsOfCall();
+  [[nodiscard]] Span SpanOf(const grpc::CallbackServerContext& context, const char* method,
+                            const char* operation) const;
   absl::Status Refused(const absl::Status& status, const std::string& request_id) const;
 
   StatusBoard& board_;

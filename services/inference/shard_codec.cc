@@ -64,6 +64,7 @@ void EncodeOpen(const SequenceOpen& open, pb::SequenceOpen* out) {
   out->set_prompt_logprobs(open.prompt_logprobs);
   out->set_min_new_tokens(static_cast<std::uint32_t>(s.min_new_tokens));
   EncodeIds(s.end_ids, out->mutable_end_ids());
+  out->set_traceparent(open.traceparent);
 }
 
 absl::StatusOr<SamplingParams> DecodeSampling(const pb::SequenceOpen& in, const StageInfo& stage) {
@@ -128,6 +129,7 @@ absl::StatusOr<SequenceOpen> DecodeOpen(const pb::SequenceOpen& in, const StageI
   YANGTUO_ASSIGN_OR_RETURN(open.emitted_ids, DecodeIds(in.emitted_ids(), stage));
   YANGTUO_ASSIGN_OR_RETURN(open.sampling, DecodeSampling(in, stage));
   open.prompt_logprobs = in.prompt_logprobs();
+  open.traceparent = in.traceparent();
   return open;
 }
 

@@ -1,6 +1,7 @@
 #include "services/inference/shard_host.h"
 
 #include <algorithm>
+#include <chrono>
 #include <string>
 #include <utility>
 
@@ -18,6 +19,8 @@ namespace pb = internal::v1;
 
 // A leader has as many steps in flight as its chain has shards; more is a faulty one.
 constexpr std::size_t kMaxQueuedSteps = 64;
+// Without a step for so long, traced requests are reported as they are.
+constexpr Duration kTraceQuiet = std::chrono::seconds(1);
 
 absl::Status NotReady(const char* why) {
   return WithRetryAfter(absl::UnavailableError(why), std::chrono::seconds(1));
@@ -160,9 +163,14 @@ ShardHost::State ShardHost::state() const {
 std::optional<ShardHost::Task> ShardHost::TakeTask() {
   const MutexLock lock(mutex_);
   while (!stop_ && tasks_.empty()) {
-    changed_.Wait(mutex_);
+    if (!traces_.pending()) {
+      changed_.Wait(mutex_);
+    } else if (!changed_.WaitUntil(mutex_, std::chrono::steady_clock::now() + kTraceQuiet)) {
+      traces_.Flush();
+    }
   }
   if (stop_) {
+    traces_.EndAll();
     return std::nullopt;
   }
   Task task = std::move(tasks_.front());
@@ -181,6 +189,7 @@ void ShardHost::Loop() {
 }
 
 void ShardHost::FormGroup(const std::shared_ptr<ShardCaller>& caller, const pb::Hello& hello) {
+  traces_.EndAll();
   if (place_.relay != nullptr) {
     RelayStage::Route route;
     route.epoch = hello.epoch();
@@ -207,6 +216,13 @@ void ShardHost::FormGroup(const std::shared_ptr<ShardCaller>& caller, const pb::
 
 void ShardHost::Compute(const std::shared_ptr<ShardCaller>& caller, Step step) {
   const std::uint64_t id = step.id;
+  std::int32_t rank = 0;
+  {
+    const MutexLock lock(mutex_);
+    rank = rank_;
+  }
+  traces_.Begin(step, rank);
+  const TimePoint begin = std::chrono::steady_clock::now();
   if (place_.relay != nullptr) {
     place_.relay->NoteStart();
   }
@@ -215,6 +231,7 @@ void ShardHost::Compute(const std::shared_ptr<ShardCaller>& caller, Step step) {
     // Never waits: the end of the chain has computed, and a relay answers at once.
     absl::StatusOr<StepResult> result = stage_->Next();
     if (result.ok()) {
+      traces_.Computed(begin, std::chrono::steady_clock::now());
       if (place_.relay == nullptr) {
         caller->Answer(EncodeStepResult(*result));
       }

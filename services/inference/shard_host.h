@@ -13,6 +13,7 @@
 #include "inference_core/base/mutex.h"
 #include "inference_core/model/stage.h"
 #include "services/inference/relay_stage.h"
+#include "services/inference/shard_traces.h"
 #include "yangtuo/internal/v1/shard.pb.h"
 
 namespace yangtuo {
@@ -37,7 +38,8 @@ class ShardCaller {
 // answers pass by in RelayStage.
 class ShardHost {
  public:
-  ShardHost() = default;
+  // Reports traced requests to `tracer`, which outlives it; null: none.
+  explicit ShardHost(const Tracer* tracer = nullptr) : traces_(tracer) {}
   ~ShardHost();
   ShardHost(const ShardHost&) = delete;
   ShardHost& operator=(const ShardHost&) = delete;
@@ -80,7 +82,7 @@ class ShardHost {
   void Loop();
   std::optional<Task> TakeTask() ABSL_LOCKS_EXCLUDED(mutex_);
   void FormGroup(const std::shared_ptr<ShardCaller>& caller, const internal::v1::Hello& hello);
-  void Compute(const std::shared_ptr<ShardCaller>& caller, Step step);
+  void Compute(const std::shared_ptr<ShardCaller>& caller, Step step) ABSL_LOCKS_EXCLUDED(mutex_);
   // After a failure: nothing of this caller counts any more.
   void Fail(const std::shared_ptr<ShardCaller>& caller, const absl::Status& why);
 
@@ -98,6 +100,7 @@ class ShardHost {
   // Set by Serve before the thread starts, then the thread's own.
   std::unique_ptr<Stage> stage_;
   Place place_;
+  ShardTraces traces_;
   std::thread thread_;
 };
 

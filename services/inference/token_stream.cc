@@ -25,10 +25,12 @@ TokenStream::TokenStream(const Parts& parts, Options options)
       clock_(parts.clock),
       options_(std::move(options)),
       arrival_(parts.clock.Now()),
-      call_(parts.engine, parts.calls) {}
+      call_(parts.engine, parts.calls),
+      trace_(options_.span, parts.clock) {}
 
 void TokenStream::Start(EngineRequest request) {
   const auto prompt_tokens = static_cast<std::int64_t>(request.prompt_ids.size());
+  trace_.Submitted(prompt_tokens, static_cast<std::int64_t>(request.resumed_ids.size()));
   wants_logprobs_ = request.sampling.logprobs.has_value();
   const absl::Status submitted = call_.Submit(std::move(request), this);
   if (submitted.ok()) {
@@ -43,6 +45,7 @@ void TokenStream::Start(EngineRequest request) {
 // run a reaction that takes the same lock.
 
 void TokenStream::OnStarted(std::int32_t cached_prompt_tokens) {
+  trace_.Started(cached_prompt_tokens);
   // Travels with what comes first.
   const MutexLock lock(mutex_);
   pending_.set_cached_prompt_tokens(static_cast<std::uint32_t>(cached_prompt_tokens));
@@ -97,6 +100,7 @@ void TokenStream::OnPromptLogprobs(std::span<const SampledToken> entries) {
 void TokenStream::OnFinished(const SequenceOutcome& outcome) {
   metrics_.RequestQueued(outcome.queue);
   metrics_.TokensGenerated(outcome.generated_tokens);
+  trace_.Finished(outcome);
   Act act = Act::kNothing;
   {
     const MutexLock lock(mutex_);
@@ -126,6 +130,7 @@ void TokenStream::OnWriteDone(bool ok) {
 
 void TokenStream::OnDone() {
   metrics_.RequestEnded(final_status_, clock_.Now() - arrival_);
+  trace_.End(final_status_);
   Log(LogLevel::kInfo, "generate ended",
       {{"request_id", options_.request_id},
        {"code", absl::StatusCodeToString(final_status_.code())},
@@ -143,6 +148,7 @@ void TokenStream::ObserveToken() {
     metrics_.FirstToken(now - arrival_);
   }
   last_token_ = now;
+  trace_.Token(now);
   ++tokens_;
 }
 

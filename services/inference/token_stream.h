@@ -14,7 +14,9 @@
 #include "inference_core/base/clock.h"
 #include "inference_core/base/mutex.h"
 #include "inference_core/engine/engine.h"
+#include "services/common/tracer.h"
 #include "services/inference/sequence_call.h"
+#include "services/inference/sequence_trace.h"
 #include "services/inference/worker_metrics.h"
 #include "yangtuo/internal/v1/inference.pb.h"
 
@@ -36,6 +38,7 @@ class TokenStream final : public grpc::ServerWriteReactor<internal::v1::Generate
     // A client that lets more than this wait is cut off with RESOURCE_EXHAUSTED.
     std::size_t max_pending_bytes = std::size_t{4} << 20;
     std::string request_id;  // for logs
+    Span span;
     DescribeError describe;
   };
 
@@ -81,6 +84,7 @@ class TokenStream final : public grpc::ServerWriteReactor<internal::v1::Generate
   bool wants_logprobs_ = false;  // set by Start
 
   // Engine thread only, until OnFinished; then OnDone's.
+  SequenceTrace trace_;
   std::optional<TimePoint> last_token_;
   std::int64_t tokens_ = 0;
 

@@ -146,14 +146,19 @@ absl::Status FollowerRefusal(const ShardPlace& place) {
 
 // Whatever uses a part is declared after it; ~Worker ends what runs on other threads first.
 struct Worker::Parts {
-  Parts(const WorkerOptions& worker_options, KnownModel model, Metrics& process_metrics)
+  Parts(const WorkerOptions& worker_options, KnownModel model, std::unique_ptr<Tracer> spans,
+        Metrics& process_metrics)
       : options(worker_options),
         known(std::move(model)),
+        tracer(std::move(spans)),
         metrics(process_metrics),
         worker_metrics(process_metrics),
+        host(tracer.get()),
         board(std::make_shared<StatusBoard>([this] { return ReadStatus(); })),
         shard_service(host, ticker, options.shard_timing) {
     InferenceService::Options service_options;
+    service_options.model = known.name;
+    service_options.tracer = tracer.get();
     if (!known.place.leads()) {
       service_options.refusal = FollowerRefusal(known.place);
     }
@@ -172,6 +177,7 @@ struct Worker::Parts {
 
   const WorkerOptions options;
   const KnownModel known;
+  const std::unique_ptr<Tracer> tracer;
   Metrics& metrics;
   const SteadyClock clock;
   std::atomic<bool> ready = false;
@@ -356,8 +362,10 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerOptions& optio
                                                       Metrics& metrics) {
   Log(LogLevel::kInfo, "machine", {{"cpu", Describe(GetCpuLimits(), GetCpuFeatures())}});
   YANGTUO_ASSIGN_OR_RETURN(KnownModel known, Identify(options));
+  YANGTUO_ASSIGN_OR_RETURN(auto tracer,
+                           Tracer::Start(options.service.tracing, "yangtuo-worker", metrics));
   std::unique_ptr<Worker> worker(
-      new Worker(std::make_unique<Parts>(options, std::move(known), metrics)));
+      new Worker(std::make_unique<Parts>(options, std::move(known), std::move(tracer), metrics)));
   Parts& parts = *worker->parts_;
   YANGTUO_RETURN_IF_ERROR(parts.Listen());
   YANGTUO_RETURN_IF_ERROR(parts.known.place.leads() ? parts.Lead() : parts.Follow());

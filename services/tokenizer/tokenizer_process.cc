@@ -77,7 +77,10 @@ absl::StatusOr<std::unique_ptr<TokenizerProcess>> TokenizerProcess::Start(
     const TokenizerProcessOptions& options, Metrics& metrics) {
   YANGTUO_ASSIGN_OR_RETURN(const std::vector<TokenizerToLoad> models, TokenizersToLoad(options));
   YANGTUO_ASSIGN_OR_RETURN(TokenizerRegistry registry, LoadTokenizers(models));
-  std::unique_ptr<TokenizerProcess> process(new TokenizerProcess(std::move(registry), metrics));
+  YANGTUO_ASSIGN_OR_RETURN(auto tracer,
+                           Tracer::Start(options.service.tracing, "yangtuo-tokenizer", metrics));
+  std::unique_ptr<TokenizerProcess> process(
+      new TokenizerProcess(std::move(registry), std::move(tracer), metrics));
   YANGTUO_ASSIGN_OR_RETURN(process->server_, RpcServer::Start(options.service, {&process->service_},
                                                               {kTokenizerServiceName}, metrics));
   process->server_->SetServing(kTokenizerServiceName, true);

@@ -6,6 +6,7 @@
 #include "services/common/metrics.h"
 #include "services/common/program.h"
 #include "services/common/rpc_server.h"
+#include "services/common/tracer.h"
 #include "services/tokenizer/tokenizer_process_options.h"
 #include "services/tokenizer/tokenizer_registry.h"
 #include "services/tokenizer/tokenizer_service.h"
@@ -25,10 +26,13 @@ class TokenizerProcess final : public RunningService {
   void Drain(Duration limit) override;
 
  private:
-  TokenizerProcess(TokenizerRegistry registry, Metrics& metrics)
-      : registry_(std::move(registry)), service_(registry_, metrics) {}
+  TokenizerProcess(TokenizerRegistry registry, std::unique_ptr<Tracer> tracer, Metrics& metrics)
+      : registry_(std::move(registry)),
+        tracer_(std::move(tracer)),
+        service_(registry_, metrics, {}, tracer_.get()) {}
 
   const TokenizerRegistry registry_;
+  const std::unique_ptr<Tracer> tracer_;
   TokenizerService service_;
   std::unique_ptr<RpcServer> server_;  // last: it calls the service until it is gone
 };

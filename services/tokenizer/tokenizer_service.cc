@@ -4,9 +4,11 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "inference_core/base/status_macros.h"
 #include "inference_core/tokenizer/chat_template.h"
+#include "services/common/request_context.h"
 #include "services/common/status.h"
 #include "services/tokenizer/id_span.h"
 
@@ -57,29 +59,34 @@ internal::v1::TokenizerInfo Describe(const NamedTokenizer& named) {
 }  // namespace
 
 TokenizerService::TokenizerService(const TokenizerRegistry& registry, Metrics& metrics,
-                                   const TokenizerServiceLimits& limits)
+                                   const TokenizerServiceLimits& limits, const Tracer* tracer)
     : registry_(registry),
       limits_(limits),
+      tracer_(tracer),
       metrics_(metrics),
       large_requests_(limits.num_threads, limits.max_waiting_large) {}
 
 grpc::ServerUnaryReactor* TokenizerService::Run(const char* method,
                                                 grpc::CallbackServerContext* context,
-                                                std::size_t size,
-                                                std::function<absl::Status()> work) {
+                                                std::size_t size, Work work) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const auto finish = [this, method, context, reactor](const absl::Status& status) {
+  const Span span = SpanOf(method, *context);
+  const auto finish = [this, method, context, reactor, span](const absl::Status& status) {
     const grpc::Status answer = ToGrpc(status);
     metrics_.CountCall(method, answer, *context);
+    span.End(status);
     reactor->Finish(answer);  // the call may be gone
   };
   if (size <= limits_.large) {
-    finish(work());
+    finish(work(span));
     return reactor;
   }
-  const bool accepted = large_requests_.Submit([context, finish, work = std::move(work)] {
-    finish(context->IsCancelled() ? absl::CancelledError("the caller is gone") : work());
-  });
+  const TimePoint arrival = SteadyClock().Now();
+  const bool accepted =
+      large_requests_.Submit([context, finish, span, arrival, work = std::move(work)] {
+        span.AddChild("queue", arrival, SteadyClock().Now(), {});
+        finish(context->IsCancelled() ? absl::CancelledError("the caller is gone") : work(span));
+      });
   if (!accepted) {
     finish(WithRetryAfter(
         WithReason(absl::ResourceExhaustedError(absl::StrFormat(
@@ -91,18 +98,39 @@ grpc::ServerUnaryReactor* TokenizerService::Run(const char* method,
   return reactor;
 }
 
+Span TokenizerService::SpanOf(const char* method,
+                              const grpc::CallbackServerContext& context) const {
+  const RequestContext incoming = RequestContext::FromServer(context);
+  // Gateways ask what there is once a second: those calls are part of no request, and no trace.
+  if (tracer_ == nullptr || (incoming.traceparent.empty() && incoming.request_id.empty())) {
+    return {};
+  }
+  Span span = tracer_->Serve(incoming, absl::StrCat(kTokenizerServiceName, "/", method));
+  span.Set("rpc.system", std::string("grpc"));
+  span.Set("yangtuo.request_id", incoming.request_id);
+  return span;
+}
+
+void TokenizerService::CountEncoding(TimePoint begin, std::size_t num_tokens, const Span& span) {
+  const TimePoint now = SteadyClock().Now();
+  metrics_.CountEncoding(ToSeconds(now - begin), num_tokens);
+  span.AddChild("tokenize", begin, now,
+                {{"gen_ai.usage.input_tokens", static_cast<std::int64_t>(num_tokens)}});
+}
+
 grpc::ServerUnaryReactor* TokenizerService::Encode(grpc::CallbackServerContext* context,
                                                    const internal::v1::EncodeRequest* request,
                                                    internal::v1::EncodeResponse* response) {
-  return Run("Encode", context, NumBytes(*request),
-             [this, request, response] { return EncodeTexts(*request, *response); });
+  return Run("Encode", context, NumBytes(*request), [this, request, response](const Span& span) {
+    return EncodeTexts(*request, *response, span);
+  });
 }
 
 grpc::ServerUnaryReactor* TokenizerService::Decode(grpc::CallbackServerContext* context,
                                                    const internal::v1::DecodeRequest* request,
                                                    internal::v1::DecodeResponse* response) {
   return Run("Decode", context, static_cast<std::size_t>(request->ids_size()),
-             [this, request, response] { return DecodeIds(*request, *response); });
+             [this, request, response](const Span&) { return DecodeIds(*request, *response); });
 }
 
 grpc::ServerBidiReactor<internal::v1::DecodeStreamRequest, internal::v1::DecodeStreamResponse>*
@@ -118,13 +146,15 @@ grpc::ServerUnaryReactor* TokenizerService::RenderChat(
     grpc::CallbackServerContext* context, const internal::v1::RenderChatRequest* request,
     internal::v1::RenderChatResponse* response) {
   return Run("RenderChat", context, NumBytes(*request),
-             [this, request, response] { return RenderMessages(*request, *response); });
+             [this, request, response](const Span& span) {
+               return RenderMessages(*request, *response, span);
+             });
 }
 
 grpc::ServerUnaryReactor* TokenizerService::GetTokenizer(
     grpc::CallbackServerContext* context, const internal::v1::GetTokenizerRequest* request,
     internal::v1::GetTokenizerResponse* response) {
-  return Run("GetTokenizer", context, 0, [this, request, response]() -> absl::Status {
+  return Run("GetTokenizer", context, 0, [this, request, response](const Span&) -> absl::Status {
     if (request->tokenizer().empty()) {
       for (const NamedTokenizer& named : registry_.all()) {
         *response->add_tokenizers() = Describe(named);
@@ -138,7 +168,8 @@ grpc::ServerUnaryReactor* TokenizerService::GetTokenizer(
 }
 
 absl::Status TokenizerService::EncodeTexts(const internal::v1::EncodeRequest& request,
-                                           internal::v1::EncodeResponse& response) {
+                                           internal::v1::EncodeResponse& response,
+                                           const Span& span) {
   YANGTUO_ASSIGN_OR_RETURN(const NamedTokenizer* named, registry_.Find(request.tokenizer()));
   YANGTUO_RETURN_IF_ERROR(CheckRange("texts", 1, static_cast<std::size_t>(limits_.max_texts),
                                      static_cast<std::size_t>(request.texts_size())));
@@ -154,7 +185,7 @@ absl::Status TokenizerService::EncodeTexts(const internal::v1::EncodeRequest& re
     num_tokens += ids.size();
     response.add_texts()->mutable_ids()->Add(ids.begin(), ids.end());
   }
-  metrics_.CountEncoding(ToSeconds(SteadyClock().Now() - begin), num_tokens);
+  CountEncoding(begin, num_tokens, span);
   return absl::OkStatus();
 }
 
@@ -175,7 +206,8 @@ absl::Status TokenizerService::DecodeIds(const internal::v1::DecodeRequest& requ
 }
 
 absl::Status TokenizerService::RenderMessages(const internal::v1::RenderChatRequest& request,
-                                              internal::v1::RenderChatResponse& response) {
+                                              internal::v1::RenderChatResponse& response,
+                                              const Span& span) {
   YANGTUO_ASSIGN_OR_RETURN(const NamedTokenizer* named, registry_.Find(request.tokenizer()));
   YANGTUO_RETURN_IF_ERROR(CheckRange("messages", 1, static_cast<std::size_t>(limits_.max_messages),
                                      static_cast<std::size_t>(request.messages_size())));
@@ -205,7 +237,7 @@ absl::Status TokenizerService::RenderMessages(const internal::v1::RenderChatRequ
   const TimePoint begin = SteadyClock().Now();
   YANGTUO_ASSIGN_OR_RETURN(const std::vector<std::int32_t> ids,
                            EncodeSegments(*named->tokenizer, *segments));
-  metrics_.CountEncoding(ToSeconds(SteadyClock().Now() - begin), ids.size());
+  CountEncoding(begin, ids.size(), span);
   response.mutable_ids()->Add(ids.begin(), ids.end());
   response.set_template_(name);
   if (!chat_template->stop_string.empty()) {

@@ -5,6 +5,8 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "inference_core/base/clock.h"
+#include "services/common/tracer.h"
 #include "services/tokenizer/decode_stream.h"
 #include "services/tokenizer/tokenizer_metrics.h"
 #include "services/tokenizer/tokenizer_registry.h"
@@ -33,8 +35,9 @@ struct TokenizerServiceLimits {
 // it, and it outlives the server that it is registered with.
 class TokenizerService final : public internal::v1::TokenizerService::CallbackService {
  public:
+  // Spans are made by `tracer`, which outlives it; null: none.
   TokenizerService(const TokenizerRegistry& registry, Metrics& metrics,
-                   const TokenizerServiceLimits& limits = {});
+                   const TokenizerServiceLimits& limits = {}, const Tracer* tracer = nullptr);
 
   // DecodeStream calls end with UNAVAILABLE as soon as they are idle; the rest goes on.
   void Drain() { decode_streams_.Drain(); }
@@ -57,18 +60,23 @@ class TokenizerService final : public internal::v1::TokenizerService::CallbackSe
  private:
   // Answers a unary call with the status of `work`, which runs here or, when `size` is large, in
   // the queue; what work refers to lives until the answer.
+  using Work = std::function<absl::Status(const Span&)>;
   grpc::ServerUnaryReactor* Run(const char* method, grpc::CallbackServerContext* context,
-                                std::size_t size, std::function<absl::Status()> work);
+                                std::size_t size, Work work);
+  [[nodiscard]] Span SpanOf(const char* method, const grpc::CallbackServerContext& context) const;
+  // Counts ids that were made since `begin`.
+  void CountEncoding(TimePoint begin, std::size_t num_tokens, const Span& span);
 
   absl::Status EncodeTexts(const internal::v1::EncodeRequest& request,
-                           internal::v1::EncodeResponse& response);
+                           internal::v1::EncodeResponse& response, const Span& span);
   absl::Status DecodeIds(const internal::v1::DecodeRequest& request,
                          internal::v1::DecodeResponse& response);
   absl::Status RenderMessages(const internal::v1::RenderChatRequest& request,
-                              internal::v1::RenderChatResponse& response);
+                              internal::v1::RenderChatResponse& response, const Span& span);
 
   const TokenizerRegistry& registry_;
   const TokenizerServiceLimits limits_;
+  const Tracer* const tracer_;
   TokenizerMetrics metrics_;
   DecodeStreams decode_streams_;
   WorkQueue large_requests_;  // last: its threads use the rest

@@ -97,11 +97,13 @@ class MetricsTest(unittest.TestCase):
     def test_every_metric_of_running_programs_is_documented_and_the_other_way_round(self):
         from cluster import Cluster, add_key, ask, generate_request
         import grpc
+        # Metrics of traces are there with an endpoint only, whether or not anybody listens.
+        tracing = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
             keys = pathlib.Path(folder, "keys.json")
             key = add_key(keys, "t")
             cluster = stack.enter_context(Cluster(shards=2, gateway=[
-                "--max-requests", 1, "--api-keys-file", keys, "--audit-log", pathlib.Path(folder, "audit.log")]))
+                "--max-requests", 1, "--api-keys-file", keys, "--audit-log", pathlib.Path(folder, "audit.log")], environment=tracing))
             stub = stack.enter_context(cluster.stub(key))
             with cluster.stub() as nobody, self.assertRaises(grpc.RpcError):
                 ask(nobody, "春")
