@@ -216,7 +216,7 @@ class ReferencesTest(unittest.TestCase):
                 self.assertEqual({endpoint["port"] for endpoint in o["spec"]["podMetricsEndpoints"]}, ports, overlay)
             for o in of_kind(objects, "InferencePool"):
                 for template in some(o["spec"]["selector"]["matchLabels"], "InferencePool"):
-                    self.assertEqual([p["number"] for p in o["spec"]["targetPorts"]], [ports_of(template)["grpc"]])
+                    self.assertEqual([p["number"] for p in o["spec"]["targetPorts"]], [ports_of(template)["http"]])
 
     def test_policies_open_the_ports_that_the_pods_listen_on(self):
         """Every port but the admin one is reachable by whom it is for, and no policy names any other port."""
@@ -234,6 +234,17 @@ class ReferencesTest(unittest.TestCase):
                     self.assertTrue(any(selects(s, template) for s in opened.get(port, [])),
                                     f"{overlay}: nobody may reach {name} on {port}")
             self.assertLessEqual(set(opened), listening | {50060, 9002}, overlay)
+
+    def test_traces_reach_a_collector_that_a_config_map_names(self):
+        reference = {"configMapRef": {"name": "tracing", "optional": True}}
+        for name, _, container, objects in every_service():
+            self.assertEqual(container["envFrom"], [reference], name)
+        self.assertIn("create configmap tracing --from-literal=OTEL_EXPORTER_OTLP_ENDPOINT=http://collector.monitoring:4318",
+                      (K8S / "README.md").read_text())
+        for overlay in OVERLAYS:
+            policies = {o["metadata"]["name"]: o["spec"] for o in of_kind(render(overlay), "NetworkPolicy")}
+            self.assertEqual(policies["tracing"]["egress"][0]["ports"], [{"port": 4318, "protocol": "TCP"}], overlay)
+            self.assertEqual(policies["tracing"]["podSelector"]["matchLabels"], {"app.kubernetes.io/name": "yangtuo"})
 
     def test_what_pods_refer_to_exists(self):
         for overlay in OVERLAYS:
