@@ -103,6 +103,10 @@ class FilesTest(unittest.TestCase):
         self.assertIn("USER 65532:65532", text)
         for path in re.findall(r"(?:tools|deploy)/[\w./]+\.sh", text):
             self.assertTrue(os.access(SOURCE / path, os.X_OK), path)
+        targets = re.search(r"--target ([\w -]+?) &&", text.replace("\\\n", ""))[1].split()
+        self.assertEqual(set(targets), PROGRAMS)
+        # The context has no build folder: its paths would be those of another machine.
+        self.assertIn("build/", (SOURCE / ".dockerignore").read_text().split())
         ports = {str(port) for program in PREFIXES for _, port in default_listen(program).values()}
         self.assertEqual(set(re.search(r"EXPOSE (.*)", text)[1].split()), ports)
         self.assertEqual(run([BINARIES / "yangtuo", "health", "--help"]).returncode, 0)
