@@ -2,6 +2,8 @@
 """Replays a day of load against the autoscaler's rules and draws what happens.
 
   deploy/autoscaling/simulate.py --plot deploy/autoscaling/day.svg
+  deploy/autoscaling/simulate.py --costs deploy/autoscaling/recorded.json --running-target 4 --up-window 120 \
+      --plot deploy/autoscaling/recorded.svg
   deploy/autoscaling/simulate.py --step-seconds 0.12 --row-seconds 0.007 --prompt-token-seconds 0.0075 --load-seconds 240
 
 The rules (targets, limits, windows, policies) are read from k8s/scaling/hpa/autoscalers.yaml, and followed as Kubernetes follows
@@ -10,13 +12,18 @@ metrics are averages over a minute, as the adapter's rules make them.
 
 A worker is three costs: a decode step, each of its rows, each prompt token. Take them from your own machine: mean
 yangtuo_step_seconds at yangtuo_batch_size 1 and at 32, and yangtuo_ttft_seconds of a long prompt on an idle worker. The defaults are
-those of a 7B model on a 16-core machine, estimated, not measured. The day is made, not recorded: office hours, a lunch break, and at
+those of a 7B model on a 16-core machine, estimated, not measured. --costs takes measured ones (record.py makes the file): the time of
+a step is what was measured with so many rows, and the day's requests are as many more or fewer as such a worker serves more or fewer
+than one of the estimate, so that the plots compare. The day is made, not recorded: office hours, a lunch break, and at
 15:00 a lecture hall that asks at the same time; --arrivals takes a recorded one (a file with requests a second for each minute).
+
+--running-target and --up-window try other rules than those in force.
 
 Needs python3-yaml."""
 
 import argparse
 import collections
+import json
 import math
 import pathlib
 import random
@@ -27,6 +34,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 AUTOSCALERS = HERE.parent.parent / "k8s" / "scaling" / "hpa" / "autoscalers.yaml"
 SYNC = 15  # seconds between two decisions of the controller
 TOLERANCE = 0.1
+RUNNING = "yangtuo_requests_running_1m"
 
 
 def made_day():
@@ -41,10 +49,38 @@ def made_day():
     return rates
 
 
+class EstimatedCosts:
+    """Three numbers, from the command line."""
+
+    def __init__(self, options):
+        self.options, self.prompt_token_seconds = options, options.prompt_token_seconds
+
+    def step(self, rows):
+        return self.options.step_seconds + self.options.row_seconds * rows
+
+
+class RecordedCosts:
+    """Steps as record.py measured them; between and beyond the measured ones the nearest two go on as a straight line."""
+
+    def __init__(self, recorded):
+        self.prompt_token_seconds = recorded["prompt_token_seconds"]
+        self.points = sorted((int(rows), seconds) for rows, seconds in recorded["step_seconds"].items())
+
+    def step(self, rows):
+        above = next((i for i, (n, _) in enumerate(self.points) if n >= rows), len(self.points) - 1)
+        (n0, s0), (n1, s1) = self.points[max(above, 1) - 1], self.points[max(above, 1)]
+        return s0 + (s1 - s0) * (rows - n0) / (n1 - n0)
+
+
+def capacity(costs, rows=8, prompt=380, answer=150):
+    """Requests of the day's mean size that a worker serves in a second, with the rules' number of running ones."""
+    return 1 / (prompt * costs.prompt_token_seconds + answer * costs.step(rows) / rows)
+
+
 class Rules:
     """The HorizontalPodAutoscaler of the workers."""
 
-    def __init__(self, path=AUTOSCALERS):
+    def __init__(self, path=AUTOSCALERS, running=None, up_window=None):
         objects = [o for o in yaml.safe_load_all(pathlib.Path(path).read_text()) if o["metadata"]["name"] == "worker"]
         spec = objects[0]["spec"]
         self.least, self.most = spec["minReplicas"], spec["maxReplicas"]
@@ -53,6 +89,8 @@ class Rules:
             value = str(metric["pods"]["target"]["averageValue"])
             self.targets[metric["pods"]["metric"]["name"]] = float(value[:-1]) / 1000 if value.endswith("m") else float(value)
         self.up, self.down = spec["behavior"]["scaleUp"], spec["behavior"]["scaleDown"]
+        self.targets[RUNNING] = running or self.targets[RUNNING]
+        self.up["stabilizationWindowSeconds"] = up_window or self.up["stabilizationWindowSeconds"]
         self.changes = []  # (time, pods added or removed)
         self.wishes = collections.deque()  # (time, replicas)
 
@@ -87,8 +125,8 @@ class Rules:
 
 
 class Worker:
-    def __init__(self, costs, ready_at):
-        self.costs, self.ready_at = costs, ready_at
+    def __init__(self, options, ready_at):
+        self.options, self.costs, self.ready_at = options, options.costs, ready_at
         self.waiting = collections.deque()  # (arrival, prompt, answer)
         self.running = []  # [prompt, tokens so far, tokens wanted]
         self.leaving = False
@@ -100,16 +138,16 @@ class Worker:
     def second(self, now, queue_times):
         """One second of computing."""
         left = 1.0 - self.debt
-        while self.waiting and len(self.running) < self.costs.max_running and left > 0:
+        while self.waiting and len(self.running) < self.options.max_running and left > 0:
             arrival, prompt, answer = self.waiting[0]
-            if self.used() + prompt + answer > self.costs.kv_tokens:
+            if self.used() + prompt + answer > self.options.kv_tokens:
                 break
             self.waiting.popleft()
             queue_times.append((now, now - arrival))
             left -= prompt * self.costs.prompt_token_seconds
             self.running.append([prompt, 0.0, answer])
         if self.running and left > 0:
-            steps = left / (self.costs.step_seconds + self.costs.row_seconds * len(self.running))
+            steps = left / self.costs.step(len(self.running))
             for sequence in self.running:
                 sequence[1] += steps
             self.running = [s for s in self.running if s[1] < s[2]]
@@ -120,10 +158,10 @@ class Worker:
         return sum(prompt + done for prompt, done, _ in self.running)
 
 
-def simulate(costs, arrivals, rules, seed=1):
+def simulate(options, arrivals, rules, seed=1):
     """[(second, replicas, ready, waiting, arrivals a second)] each 15 s, and [(second, seconds in the queue)]."""
     random_numbers = random.Random(seed)
-    workers = [Worker(costs, 0) for _ in range(rules.least)]
+    workers = [Worker(options, 0) for _ in range(rules.least)]
     history, queue_times = [], []
     window = collections.defaultdict(lambda: collections.deque(maxlen=60))
     backlog = collections.deque()
@@ -140,15 +178,15 @@ def simulate(costs, arrivals, rules, seed=1):
                 worker.second(now, queue_times)
         workers = [w for w in workers if not w.leaving or w.load()]
         samples = {"yangtuo_requests_waiting_1m": sum(len(w.waiting) for w in ready) / max(len(ready), 1),
-                   "yangtuo_requests_running_1m": sum(len(w.running) for w in ready) / max(len(ready), 1),
-                   "yangtuo_kv_cache_usage_ratio_1m": sum(w.used() for w in ready) / costs.kv_tokens / max(len(ready), 1)}
+                   RUNNING: sum(len(w.running) for w in ready) / max(len(ready), 1),
+                   "yangtuo_kv_cache_usage_ratio_1m": sum(w.used() for w in ready) / options.kv_tokens / max(len(ready), 1)}
         for name, value in samples.items():
             window[name].append(value)
         if now % SYNC == 0:
             staying = [w for w in workers if not w.leaving]
             wanted = rules.decide(now, len(staying), len(ready), {n: sum(v) / len(v) for n, v in window.items()})
             for _ in range(wanted - len(staying)):
-                workers.append(Worker(costs, now + costs.load_seconds))
+                workers.append(Worker(options, now + options.load_seconds))
             for worker in staying[wanted:]:
                 worker.leaving = True
             history.append((now, wanted, len(ready), sum(len(w.waiting) for w in ready), rate))
@@ -221,14 +259,28 @@ def arguments():
     parser.add_argument("--kv-tokens", type=int, default=32768, help="positions that the KV cache holds")
     parser.add_argument("--load-seconds", type=int, default=120, help="from a new pod to a ready worker")
     parser.add_argument("--arrivals", type=pathlib.Path, help="requests a second, a line a minute")
+    parser.add_argument("--costs", type=pathlib.Path, help="measured costs, in place of the three above")
+    parser.add_argument("--running-target", type=float, help="running requests a worker, in place of the rules'")
+    parser.add_argument("--up-window", type=int, help="seconds that more workers must be wanted, in place of the rules'")
     parser.add_argument("--plot", type=pathlib.Path, help="write an SVG")
     return parser
 
 
+def parse(words=None):
+    """(options with their costs, requests a second for each minute)."""
+    options = arguments().parse_args(words)
+    estimated = EstimatedCosts(options)
+    recorded = json.loads(options.costs.read_text()) if options.costs else None
+    options.costs = RecordedCosts(recorded) if recorded else estimated
+    if options.arrivals:
+        return options, [float(line) for line in options.arrivals.read_text().split()]
+    share = capacity(options.costs) / capacity(estimated)
+    return options, [rate * share for rate in made_day()]
+
+
 def main():
-    options = arguments().parse_args()
-    arrivals = [float(line) for line in options.arrivals.read_text().split()] if options.arrivals else made_day()
-    rules = Rules()
+    options, arrivals = parse()
+    rules = Rules(running=options.running_target, up_window=options.up_window)
     history, queue_times = simulate(options, arrivals, rules)
     seconds = [s for _, s in queue_times]
     replicas = [n for _, n, _, _, _ in history]

@@ -9,7 +9,8 @@ from programs import BINARIES, PREFIXES, SOURCE, flags, run
 PAGES = [*sorted((SOURCE / "deploy").glob("*.md")), SOURCE / "deploy/image/README.md", SOURCE / "deploy/autoscaling/README.md",
          SOURCE / "k8s/README.md"]
 # Flags of other programs that the pages name.
-FOREIGN = {"minutes", "history", "rm", "from-file", "dry-run", "read-only", "cap-drop", "scale", "name", "preset", "arrivals", "plot"}
+FOREIGN = {"minutes", "history", "rm", "from-file", "dry-run", "read-only", "cap-drop", "scale", "name", "preset", "arrivals", "plot",
+           "costs", "from-literal", "running-target", "up-window"}
 
 
 def commands():
