@@ -35,8 +35,11 @@ inline ScaleAndMin PackedScaleAndMin(const std::uint8_t (&packed)[12], std::size
     return {static_cast<std::uint8_t>(packed[group] & 63U),
             static_cast<std::uint8_t>(packed[group + 4] & 63U)};
   }
-  return {static_cast<std::uint8_t>((packed[group + 4] & 15U) | (packed[group - 4] >> 6U << 4U)),
-          static_cast<std::uint8_t>((packed[group + 4] >> 4U) | (packed[group] >> 6U << 4U))};
+  const std::uint32_t low = packed[group - 4];
+  const std::uint32_t middle = packed[group];
+  const std::uint32_t high = packed[group + 4];
+  return {static_cast<std::uint8_t>((high & 15U) | (low >> 6U << 4U)),
+          static_cast<std::uint8_t>((high >> 4U) | (middle >> 6U << 4U))};
 }
 
 // The lower and the upper halves of 16 bytes, less `zero`.

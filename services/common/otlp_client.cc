@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "boost/asio/connect.hpp"
 #include "boost/asio/io_context.hpp"
@@ -166,8 +167,8 @@ class Exchange {
 http::request<http::string_body> RequestOf(const OtlpEndpoint& endpoint, const std::string& body) {
   http::request<http::string_body> request(http::verb::post, endpoint.path, 11);
   const bool v6 = endpoint.host.find(':') != std::string::npos;
-  request.set(http::field::host, absl::StrFormat(v6 ? "[%s]:%d" : "%s:%d", endpoint.host,
-                                                 static_cast<int>(endpoint.port)));
+  const std::string host = v6 ? absl::StrCat("[", endpoint.host, "]") : endpoint.host;
+  request.set(http::field::host, absl::StrCat(host, ":", endpoint.port));
   request.set(http::field::content_type, "application/json");
   request.set(http::field::user_agent,
               absl::StrFormat("yangtuo/%s", std::string(ThisBuild().version)));
