@@ -38,8 +38,9 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> CreateChannel(const std::string& 
       grpc::CreateCustomChannel(target, credentials, arguments);
   // gRPC 1.51 ends its callback threads with the last channel or server of the process and may free
   // their queue twice when another begins meanwhile: the first channel stays for the process's
-  // life.
-  static const auto* const kept = new std::shared_ptr<grpc::Channel>(channel);
+  // life. Volatile, since LeakSanitizer looks for it here and an optimizer drops what nobody reads.
+  static const std::shared_ptr<grpc::Channel>* volatile const kept =
+      new std::shared_ptr<grpc::Channel>(channel);
   static_cast<void>(kept);
   return channel;
 }
