@@ -41,9 +41,9 @@ absl::StatusOr<StoredPlace> PlaceOfParts(TensorSpec spec, const TensorFiles& fil
                                                  place.spec.name, NameOf(place.spec.dtype),
                                                  part.name));
     }
-    const std::string_view type = !stored->unsupported_type.empty() ? stored->unsupported_type
-                                  : stored->dtype == DType::kF32    ? "F32"
-                                                                    : "a 16-bit type";
+    const std::string type = !stored->unsupported_type.empty() ? stored->unsupported_type
+                             : stored->dtype == DType::kF32    ? "F32"
+                                                               : "a 16-bit type";
     if (stored->shape != part.shape || type != part.type) {
       return WrongShape(*stored, part.name, part.shape);
     }
