@@ -25,8 +25,6 @@ namespace {
 constexpr int kMaxMessageBytes = 256 * 1024 * 1024;
 // No call for so long means that no more are on their way from peers that watch our health.
 constexpr Duration kQuietBeforeEnd = std::chrono::milliseconds(50);
-// For a call that comes in when the server has begun to end.
-constexpr Duration kLastCalls = std::chrono::milliseconds(200);
 
 // Linking the reflection library adds it to every server of the process; this takes it out again.
 class WithoutReflection final : public grpc::ServerBuilderOption {
@@ -198,13 +196,10 @@ void RpcServer::Drain(Duration limit) {
     }
   }
   state_->calls.WaitUntilIdle(kQuietBeforeEnd, begin + limit);
-  // The port stays open until here: services refuse what is new in words of their own. What comes
-  // in at this very moment gets the time to be refused too. After the deadline gRPC cancels what is
-  // left (watchers never end by themselves); cancelling from another thread meanwhile corrupts its
-  // reference counts.
-  const Duration last_calls = std::min(limit, kLastCalls);
-  server.Shutdown(std::chrono::system_clock::now() +
-                  std::chrono::duration_cast<std::chrono::system_clock::duration>(last_calls));
+  // The port stays open until here: services refuse what is new in words of their own. A deadline
+  // that has passed makes gRPC cancel what is left (watchers never end by themselves) after it has
+  // begun to shut down; cancelling from another thread meanwhile corrupts its reference counts.
+  server.Shutdown(std::chrono::system_clock::now());
 }
 
 void BlockTerminationSignals() {
