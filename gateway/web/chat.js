@@ -263,6 +263,27 @@ async function explain(response) {
   return (await response.json()).error.message;
 }
 
+// A function that shows what the message has by now, once a frame at most: a long answer is laid out anew
+// each time, and the page has to hear the stop button in between.
+function drawer(shown, message) {
+  let asked = false;
+  return () => {
+    if (asked) {
+      return;
+    }
+    asked = true;
+    requestAnimationFrame(() => {
+      asked = false;
+      const list = $("messages");
+      const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 80;
+      fillBody(shown, message);
+      if (atEnd) {
+        list.scrollTop = list.scrollHeight;
+      }
+    });
+  };
+}
+
 async function answer() {
   const here = conversation();
   const [path, body] = requestFor(here.messages.slice(here.from ?? 0));
@@ -274,7 +295,7 @@ async function answer() {
   setRunning(true);
   notice("");
   showMessages();
-  const shown = $("messages").lastElementChild.querySelector(".body");
+  const draw = drawer($("messages").lastElementChild.querySelector(".body"), message);
   const headers = { "Content-Type": "application/json", ...authorization() };
   let first = 0;
   try {
@@ -293,12 +314,7 @@ async function answer() {
       if (text !== "") {
         first ||= performance.now();
         message.content += text;
-        const list = $("messages");
-        const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 80;
-        fillBody(shown, message);
-        if (atEnd) {
-          list.scrollTop = list.scrollHeight;
-        }
+        draw();
       }
       message.seconds = first ? (performance.now() - first) / 1000 : 0;
     }

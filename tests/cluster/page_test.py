@@ -37,6 +37,7 @@ class PageTest(unittest.TestCase):
         self.assertTrue(told["first"])
         self.assertRegex(told["facts"], r"^\d+ \+ \d+ .* · [\d.–]+ ")
         self.assertEqual(told["regenerated"], told["first"], "greedy answers do not change")
+        self.assertEqual(told["stoppedFacts"], "", "stopped, not finished: usage comes with the end")
         self.assertTrue(told["stillThatLong"])
         self.assertIn("<script>window.hacked = 1</script>", told["hostileText"])
         self.assertIn("<b>code</b>", told["hostileText"])

@@ -35,14 +35,21 @@ told.regenerated = await answer().innerText();
 await page.fill("#max_tokens", "480");
 await page.selectOption("#mode", "completion");
 await page.route("**/v1/completions", (route) => {
-  // Sixteen long answers in one, so that there is time to stop.
+  // Sixteen long answers in one, over a slow line: minutes of streaming, so that there is time to stop.
   const body = { ...route.request().postDataJSON(), ignore_eos: true, n: 16 };
   return route.continue({ postData: JSON.stringify(body) });
 });
+const line = await context.newCDPSession(page);
+const setLine = (bytesPerSecond) => line.send("Network.emulateNetworkConditions",
+  { offline: false, latency: 0, downloadThroughput: bytesPerSecond, uploadThroughput: -1 });
+await line.send("Network.enable");
+await setLine(20000);
 await send("春眠不觉晓");
 await page.waitForFunction(() => (document.querySelectorAll(".message.assistant .body")[1]?.textContent.length ?? 0) > 3);
 await page.click("#stop");
 await idle();
+await setLine(-1);
+told.stoppedFacts = await page.locator(".message.assistant .facts").last().textContent();
 told.stoppedLength = (await answer().innerText()).length;
 await page.waitForTimeout(300);
 told.stillThatLong = (await answer().innerText()).length === told.stoppedLength;
