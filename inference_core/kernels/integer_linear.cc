@@ -175,11 +175,12 @@ std::vector<std::span<const std::byte>> IntegerLinear::packed() const {
 }
 
 absl::StatusOr<IntegerLinear> IntegerLinear::Restore(
-    const StackedShape& shape, const std::function<absl::Status(std::span<std::byte>)>& fill,
-    IntegerWorkspace& workspace) {
+    const StackedShape& shape, const PackingLoss& loss,
+    const std::function<absl::Status(std::span<std::byte>)>& fill, IntegerWorkspace& workspace) {
   YANGTUO_ASSIGN_OR_RETURN(IntegerLinear linear, Allocate(shape, workspace.options_.type));
   YANGTUO_RETURN_IF_ERROR(fill(linear.weight_.span()));
   YANGTUO_RETURN_IF_ERROR(fill(std::as_writable_bytes(linear.scales_.span())));
+  linear.loss_ = loss;
   return linear;
 }
 

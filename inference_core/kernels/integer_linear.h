@@ -49,8 +49,8 @@ class IntegerLinear {
   // As Linear's of these names.
   [[nodiscard]] std::vector<std::span<const std::byte>> packed() const;
   static absl::StatusOr<IntegerLinear> Restore(
-      const StackedShape& shape, const std::function<absl::Status(std::span<std::byte>)>& fill,
-      IntegerWorkspace& workspace);
+      const StackedShape& shape, const PackingLoss& loss,
+      const std::function<absl::Status(std::span<std::byte>)>& fill, IntegerWorkspace& workspace);
   [[nodiscard]] absl::StatusOr<bool> AgreesWith(std::span<const StoredMatrix> parts,
                                                 std::int64_t sample) const;
 

@@ -100,14 +100,15 @@ std::vector<std::span<const std::byte>> Linear::packed() const {
 }
 
 absl::StatusOr<Linear> Linear::Restore(
-    const StackedShape& shape, const std::function<absl::Status(std::span<std::byte>)>& fill,
-    MatmulWorkspace& workspace) {
+    const StackedShape& shape, const PackingLoss& loss,
+    const std::function<absl::Status(std::span<std::byte>)>& fill, MatmulWorkspace& workspace) {
   const MatmulOptions& options = workspace.options();
   auto* const integer = std::get_if<IntegerWorkspace>(&workspace.state_->of_type);
   if (integer == nullptr) {
     return absl::UnimplementedError("only integer weights are restored from packed parts");
   }
-  YANGTUO_ASSIGN_OR_RETURN(IntegerLinear linear, IntegerLinear::Restore(shape, fill, *integer));
+  YANGTUO_ASSIGN_OR_RETURN(IntegerLinear linear,
+                           IntegerLinear::Restore(shape, loss, fill, *integer));
   return Linear(
       std::make_unique<State>(State{shape, options.type, options.row_policy, std::move(linear)}));
 }

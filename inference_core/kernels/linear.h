@@ -106,11 +106,11 @@ class Linear {
   // What Pack made in an integer type, in parts of bytes: the same for every instruction set. None
   // for other types, which oneDNN packs for one machine.
   [[nodiscard]] std::vector<std::span<const std::byte>> packed() const;
-  // A weight of `shape` from such parts: `fill` is called for each, in order. UNIMPLEMENTED for
-  // types that have none.
+  // A weight of `shape` from such parts: `fill` is called for each, in order; `loss` is what Pack
+  // had found. UNIMPLEMENTED for types that have none.
   static absl::StatusOr<Linear> Restore(
-      const StackedShape& shape, const std::function<absl::Status(std::span<std::byte>)>& fill,
-      MatmulWorkspace& workspace);
+      const StackedShape& shape, const PackingLoss& loss,
+      const std::function<absl::Status(std::span<std::byte>)>& fill, MatmulWorkspace& workspace);
   // Whether a few rows, which ones follows from `sample`, are what Pack makes of `parts`.
   [[nodiscard]] absl::StatusOr<bool> AgreesWith(std::span<const StoredMatrix> parts,
                                                 std::int64_t sample) const;

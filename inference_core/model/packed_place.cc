@@ -58,6 +58,16 @@ bool IsSearchedFor(const TensorSource& tensors) {
   return others > stored;
 }
 
+// Weights in the products of these layers, and of the head behind the last one.
+std::int64_t WeightsOf(const LlamaConfig& config, std::int64_t first, std::int64_t last) {
+  const std::int64_t head = std::int64_t{config.hidden} * config.vocab;
+  std::int64_t layer = -head;
+  for (const kernels::MatmulShape& shape : MatmulShapes(config)) {
+    layer += shape.in * shape.out;
+  }
+  return layer * (last - first) + (last == config.layers ? head : 0);
+}
+
 }  // namespace
 
 std::optional<PackedPlace> PackedPlaceOf(const PackedQuestion& question) {
@@ -66,13 +76,8 @@ std::optional<PackedPlace> PackedPlaceOf(const PackedQuestion& question) {
       question.type != kernels::MatmulType::kInt4 || !IsSearchedFor(question.tensors)) {
     return std::nullopt;
   }
-  std::int64_t weights = 0;
-  for (const kernels::MatmulShape& shape : MatmulShapes(question.config)) {
-    weights += shape.in * shape.out;
-  }
-  // Half a byte a weight; the head, one of the shapes, counts for every layer, which errs little.
-  const std::int64_t layers = options.last_layer - options.first_layer;
-  if (weights * layers / 2 < options.packed_weights_least_bytes) {
+  if (WeightsOf(question.config, options.first_layer, options.last_layer) / 2 <  // half a byte each
+      options.packed_weights_least_bytes) {
     return std::nullopt;
   }
   const std::string identity = absl::StrFormat(

@@ -22,7 +22,7 @@ namespace fs = std::filesystem;
 using kernels::Linear;
 
 constexpr std::int64_t kPage = 4096;
-constexpr char kFormat[] = "yangtuo packed weights 1";
+constexpr char kFormat[] = "yangtuo packed weights 2";
 // Read, written and summed by one thread at a time.
 constexpr std::int64_t kPiece = std::int64_t{4} << 20;
 
@@ -30,9 +30,10 @@ struct Record {
   std::int64_t bytes = 0;  // of all parts
   std::uint32_t checksum = 0;
   std::uint32_t reserved = 0;
+  kernels::PackingLoss loss;
 };
 constexpr std::int64_t kRecordBytes = sizeof(Record);
-static_assert(kRecordBytes == 16);
+static_assert(kRecordBytes == 32);
 
 std::string HeaderOf(const std::string& key) { return absl::StrCat(kFormat, "\n", key, "\n"); }
 
@@ -60,6 +61,17 @@ std::uint32_t SumOf(std::span<const std::byte> bytes, int threads) {
   std::uint32_t sum = 0;
   for (const std::uint32_t piece : sums) {
     sum ^= piece;
+  }
+  return sum;
+}
+
+// Of all parts of `linear` and its loss.
+std::uint32_t SumOf(const Linear& linear, int threads) {
+  const kernels::PackingLoss loss = linear.loss();
+  std::uint32_t sum = ExtendCrc32c(0, std::as_bytes(std::span(&loss, 1)));
+  std::uint32_t part_number = 0;
+  for (const std::span<const std::byte> part : linear.packed()) {
+    sum = sum * 31 + SumOf(part, threads) + part_number++;
   }
   return sum;
 }
@@ -143,17 +155,12 @@ absl::StatusOr<Linear> PackedWeights::Read(std::span<const kernels::StoredMatrix
     return absl::OkStatus();
   };
   YANGTUO_ASSIGN_OR_RETURN(const kernels::StackedShape shape, kernels::ShapeOf(parts));
-  YANGTUO_ASSIGN_OR_RETURN(Linear linear, Linear::Restore(shape, fill, workspace));
+  YANGTUO_ASSIGN_OR_RETURN(Linear linear, Linear::Restore(shape, record.loss, fill, workspace));
   if (used != content.size()) {
     return damaged("it is of another shape");
   }
   // Of what was copied, not of the file, which another process might write to meanwhile.
-  std::uint32_t sum = 0;
-  std::uint32_t part_number = 0;
-  for (const std::span<const std::byte> part : linear.packed()) {
-    sum = sum * 31 + SumOf(part, threads) + part_number++;
-  }
-  if (sum != record.checksum) {
+  if (SumOf(linear, threads) != record.checksum) {
     return damaged("its checksum is wrong");
   }
   // Any tile would do; not always the first, which padding and special tokens may leave alike.
@@ -167,11 +174,9 @@ absl::StatusOr<Linear> PackedWeights::Read(std::span<const kernels::StoredMatrix
 }
 
 absl::Status PackedWeights::Write(const Linear& linear, int threads) {
-  Record record;
-  std::uint32_t part_number = 0;
+  Record record{.checksum = SumOf(linear, threads), .loss = linear.loss()};
   for (const std::span<const std::byte> part : linear.packed()) {
     record.bytes += static_cast<std::int64_t>(part.size());
-    record.checksum = record.checksum * 31 + SumOf(part, threads) + part_number++;
   }
   std::array<std::byte, sizeof(Record)> bytes;
   std::memcpy(bytes.data(), &record, sizeof(record));

@@ -115,6 +115,8 @@ TEST_F(PackedWeightsTest, ReadAreWhatPackingGives) {
   ASSERT_TRUE(direct.ok());
   EXPECT_GT(PackedBytesOf(*direct).size(), 10'000U);
   EXPECT_TRUE(PackedBytesOf(*read) == PackedBytesOf(*direct));
+  EXPECT_GT(direct->loss().relative(), 0.01);
+  EXPECT_EQ(read->loss().relative(), direct->loss().relative());
   EXPECT_EQ(PackedWeights::Open(file, "another key").status().code(),
             absl::StatusCode::kFailedPrecondition);
 }
@@ -125,7 +127,8 @@ TEST_F(PackedWeightsTest, DamagedAreNoticedAndWrittenAnew) {
   const std::string whole = ReadAll(file);
   // Any byte of a product, its record or its content; the rest of a page is not looked at.
   for (const std::size_t at :
-       {std::size_t{4096}, std::size_t{4105}, std::size_t{4200}, whole.size() - 1}) {
+       {std::size_t{4096}, std::size_t{4105}, std::size_t{4116}, std::size_t{4200},
+        whole.size() - 1}) {
     std::string damaged = whole;
     damaged[at] = static_cast<char>(damaged[at] ^ 4);
     WriteAll(file, damaged);
