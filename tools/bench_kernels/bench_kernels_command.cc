@@ -19,9 +19,10 @@ constexpr char kExamples[] = R"(Examples:
   yangtuo bench kernels
   yangtuo bench kernels --threads 1 --json
 
-Limits are measured in the same run: reading memory beyond every cache, and multiply-adds that do
-nothing else. What fits a cache may be read faster than memory, and int4 products sum in 16 bits
-where the limit's loop sums in 32: ratios above 1 are possible. Nothing else should run.)";
+Limits are measured in the same run: reading memory beyond every cache, and the widest multiply-adds
+of this CPU doing nothing else. What fits a cache is read faster than memory, and AVX2's int4
+products sum in 16 bits where the limit's loop sums in 32: ratios above 1 are possible. Nothing else
+should run; on a shared host reading varies from minute to minute.)";
 
 struct Arguments {
   std::int32_t threads = 0;
@@ -29,7 +30,7 @@ struct Arguments {
 };
 
 const char* UnitOf(Bound bound) {
-  return bound == Bound::kReading ? "GB/s" : bound == Bound::kFloat ? "GFLOP/s" : "GOP/s";
+  return bound == Bound::kReading ? "GB/s" : bound == Bound::kInteger ? "GOP/s" : "GFLOP/s";
 }
 
 void PrintJson(const MachineLimits& limits, const std::vector<KernelSpeed>& speeds, int threads) {
@@ -44,17 +45,20 @@ void PrintJson(const MachineLimits& limits, const std::vector<KernelSpeed>& spee
                                {"limits",
                                 {{"read_gb_s", limits.read_bytes_per_second / 1e9},
                                  {"float_gflop_s", limits.float_ops_per_second / 1e9},
+                                 {"bf16_gflop_s", limits.bf16_ops_per_second / 1e9},
                                  {"integer_gop_s", limits.integer_ops_per_second / 1e9}}},
                                {"kernels", list}};
   std::cout << json.dump(2) << "\n";
 }
 
 void PrintTable(const MachineLimits& limits, const std::vector<KernelSpeed>& speeds) {
-  std::cout << Describe(GetCpuLimits(), GetCpuFeatures()) << "\n"
-            << absl::StrFormat(
-                   "limits: reading %.1f GB/s, f32 %.0f GFLOP/s, int8 in 32 bits %.0f GOP/s\n\n",
-                   limits.read_bytes_per_second / 1e9, limits.float_ops_per_second / 1e9,
-                   limits.integer_ops_per_second / 1e9);
+  std::cout
+      << Describe(GetCpuLimits(), GetCpuFeatures()) << "\n"
+      << absl::StrFormat(
+             "limits: reading %.1f GB/s, f32 %.0f GFLOP/s, bf16 %.0f GFLOP/s, int8 in 32 bits %.0f "
+             "GOP/s\n\n",
+             limits.read_bytes_per_second / 1e9, limits.float_ops_per_second / 1e9,
+             limits.bf16_ops_per_second / 1e9, limits.integer_ops_per_second / 1e9);
   Table table{.columns = {{"kernel"},
                           {"achieved", Align::kRight},
                           {"unit"},

@@ -143,7 +143,10 @@ class Runs {
     } else {
       const double pairs = static_cast<double>(rows) *
                            (static_cast<double>(positions) - static_cast<double>(rows) / 2);
-      Add(name, Bound::kFloat, 4.0 * pairs * static_cast<double>(kHidden) / seconds);
+      const Bound bound = type == kernels::KvType::kF32    ? Bound::kFloat
+                          : type == kernels::KvType::kBf16 ? Bound::kBf16
+                                                           : Bound::kInteger;
+      Add(name, bound, 4.0 * pairs * static_cast<double>(kHidden) / seconds);
     }
   }
 
@@ -189,6 +192,7 @@ class Runs {
   void Add(std::string name, Bound bound, double per_second) {
     const double limit = bound == Bound::kReading ? limits_.read_bytes_per_second
                          : bound == Bound::kFloat ? limits_.float_ops_per_second
+                         : bound == Bound::kBf16  ? limits_.bf16_ops_per_second
                                                   : limits_.integer_ops_per_second;
     speeds_.push_back({.name = std::move(name),
                        .bound = bound,

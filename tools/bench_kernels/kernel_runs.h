@@ -8,7 +8,7 @@
 namespace yangtuo {
 
 // What bounds a kernel.
-enum class Bound { kReading, kFloat, kInteger };
+enum class Bound { kReading, kFloat, kBf16, kInteger };
 
 struct KernelSpeed {
   std::string name;
