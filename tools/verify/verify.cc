@@ -172,7 +172,8 @@ std::string DescribeDifference(const TensorDifference& difference) {
   return difference.name;
 }
 
-absl::StatusOr<FileDigest> DigestFile(const fs::path& path) {
+absl::StatusOr<FileDigest> DigestFile(
+    const fs::path& path, const std::function<void(std::int64_t bytes_read)>& progress) {
   constexpr std::size_t kAtOnce = std::size_t{8} << 20;
   YANGTUO_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
   Sha256 digest;
@@ -180,26 +181,25 @@ absl::StatusOr<FileDigest> DigestFile(const fs::path& path) {
     const auto part = file.bytes().subspan(at, std::min(kAtOnce, file.bytes().size() - at));
     digest.Update(part);
     ForgetPages(part);
+    progress(static_cast<std::int64_t>(at + part.size()));
   }
   FileDigest result{.path = path, .sha256 = digest.FinishHex()};
   result.known = FindKnownFile(result.sha256);
   return result;
 }
 
-absl::StatusOr<std::vector<FileDigest>> DigestFiles(const Checkpoint& checkpoint) {
-  std::vector<FileDigest> files;
+std::vector<fs::path> PublishedFilesOf(const Checkpoint& checkpoint) {
+  std::vector<fs::path> files;
   if (!checkpoint.tokenizer_file.empty()) {
-    YANGTUO_ASSIGN_OR_RETURN(FileDigest file, DigestFile(checkpoint.tokenizer_file));
-    files.push_back(std::move(file));
+    files.push_back(checkpoint.tokenizer_file);
   }
   std::error_code error;
   for (int i = 0; checkpoint.format == CheckpointFormat::kMeta; ++i) {
-    const fs::path path = checkpoint.path / absl::StrFormat("consolidated.%02d.pth", i);
+    fs::path path = checkpoint.path / absl::StrFormat("consolidated.%02d.pth", i);
     if (!fs::exists(path, error)) {
       break;
     }
-    YANGTUO_ASSIGN_OR_RETURN(FileDigest file, DigestFile(path));
-    files.push_back(std::move(file));
+    files.push_back(std::move(path));
   }
   return files;
 }

@@ -54,7 +54,8 @@ struct FileDigest {
 };
 
 // The tokenizer and, of Meta's layout, the shards: files that publishers list by SHA-256.
-absl::StatusOr<std::vector<FileDigest>> DigestFiles(const Checkpoint& checkpoint);
-absl::StatusOr<FileDigest> DigestFile(const std::filesystem::path& path);
+[[nodiscard]] std::vector<std::filesystem::path> PublishedFilesOf(const Checkpoint& checkpoint);
+absl::StatusOr<FileDigest> DigestFile(const std::filesystem::path& path,
+                                      const std::function<void(std::int64_t bytes_read)>& progress);
 
 }  // namespace yangtuo

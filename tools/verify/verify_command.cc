@@ -72,6 +72,16 @@ absl::StatusOr<Manifest> DigestShowing(const Checkpoint& checkpoint, const std::
                      [&](std::int64_t read) { bar.Show(read, clock.Now()); });
 }
 
+absl::StatusOr<FileDigest> DigestFileShowing(const fs::path& path) {
+  const SteadyClock clock;
+  std::error_code error;  // a file that cannot be read is reported when it is
+  const std::uintmax_t size = fs::file_size(path, error);
+  const std::int64_t bytes = error ? 0 : static_cast<std::int64_t>(size);
+  ProgressBar bar(Terminal::LookAt(STDERR_FILENO), "reading " + path.filename().string(), bytes,
+                  clock.Now());
+  return DigestFile(path, [&](std::int64_t read) { bar.Show(read, clock.Now()); });
+}
+
 bool IsManifest(const fs::path& path) { return path.extension() == ".json"; }
 
 absl::StatusOr<Other> OpenOther(const fs::path& path) {
@@ -91,7 +101,10 @@ absl::StatusOr<Other> OpenOther(const fs::path& path) {
 absl::StatusOr<Findings> Verify(const VerifyOptions& options) {
   YANGTUO_ASSIGN_OR_RETURN(const Checkpoint model, OpenCheckpoint(options.path));
   Findings findings;
-  YANGTUO_ASSIGN_OR_RETURN(findings.files, DigestFiles(model));
+  for (const fs::path& path : PublishedFilesOf(model)) {
+    YANGTUO_ASSIGN_OR_RETURN(FileDigest file, DigestFileShowing(path));
+    findings.files.push_back(std::move(file));
+  }
   YANGTUO_ASSIGN_OR_RETURN(findings.manifest, DigestShowing(model, "reading"));
   std::optional<Other> other;
   if (!options.against.empty()) {
@@ -188,7 +201,7 @@ std::optional<int> RunVerifyFile(const VerifyOptions& options) {
   if (!fs::is_regular_file(path, error) || (extension != ".model" && extension != ".pth")) {
     return std::nullopt;
   }
-  const absl::StatusOr<FileDigest> file = DigestFile(path);
+  const absl::StatusOr<FileDigest> file = DigestFileShowing(path);
   if (!file.ok()) {
     return FailCommand("verify", file.status());
   }
