@@ -7,6 +7,7 @@
 #include "absl/strings/str_replace.h"
 #include "inference_core/base/sha256.h"
 #include "inference_core/base/status_macros.h"
+#include "inference_core/tokenizer/model_pieces.h"
 #include "inference_core/tokenizer/normalizer_charsmap.h"
 #include "inference_core/tokenizer/sentencepiece_model.pb.h"
 #include "inference_core/tokenizer/utf8.h"
@@ -15,24 +16,6 @@ namespace yangtuo {
 namespace {
 
 constexpr std::size_t kMaxModelBytes = std::size_t{256} << 20;
-
-PieceType TypeOf(const spm::SentencePiece& piece) {
-  switch (piece.type()) {
-    case spm::SentencePiece::NORMAL:
-      return PieceType::kNormal;
-    case spm::SentencePiece::UNKNOWN:
-      return PieceType::kUnknown;
-    case spm::SentencePiece::CONTROL:
-      return PieceType::kControl;
-    case spm::SentencePiece::USER_DEFINED:
-      return PieceType::kUserDefined;
-    case spm::SentencePiece::UNUSED:
-      return PieceType::kUnused;
-    case spm::SentencePiece::BYTE:
-      return PieceType::kByte;
-  }
-  return PieceType::kNormal;
-}
 
 // "<0x0A>" -> 10.
 std::optional<std::uint8_t> ByteOf(std::string_view literal) {
@@ -134,8 +117,10 @@ absl::StatusOr<Vocabulary> Vocabulary::Parse(std::string_view model, std::string
       return absl::DataLossError(
           absl::StrFormat("%s: piece %d: %s", origin, id, std::string(status.message())));
     }
-    VocabularyPiece entry{
-        .literal = piece.piece(), .text = "", .type = TypeOf(piece), .score = piece.score()};
+    VocabularyPiece entry{.literal = piece.piece(),
+                          .text = "",
+                          .type = PieceTypeOf(piece.type()).value_or(PieceType::kNormal),
+                          .score = piece.score()};
     entry.text = DecodedText(entry, specs.trainer);
     num_unknown += entry.type == PieceType::kUnknown ? 1 : 0;
     vocabulary.pieces_.push_back(std::move(entry));
