@@ -19,6 +19,8 @@ ALLOWED = {
     f"{CORE}/kv_cache": {f"{CORE}/base", f"{CORE}/tensor"},
     # Pure functions without a dependency: the last stage of a model samples, so model may use it.
     f"{CORE}/sampling": {f"{CORE}/base", f"{CORE}/tensor"},
+    # What a text must look like; formats for its strict JSON reader.
+    f"{CORE}/grammar": {f"{CORE}/base", f"{CORE}/tensor", f"{CORE}/formats", f"{CORE}/sampling"},
     f"{CORE}/tokenizer": {f"{CORE}/base"},
     # A model on disk, whatever its container.
     f"{CORE}/checkpoint": {f"{CORE}/base", f"{CORE}/tensor", f"{CORE}/formats", f"{CORE}/quant",

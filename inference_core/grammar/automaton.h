@@ -30,6 +30,7 @@ struct Automaton {
   std::int32_t max_depth = 0;             // of the stack
   std::vector<std::int32_t> next;         // [states, classes], kNone: no text goes on so
   std::vector<std::uint8_t> accepts;      // [states]: the rule may end here
+  std::vector<std::uint8_t> moves;        // [states]: a byte leads on
   std::vector<std::int32_t> depth_need;   // [states]: further stack needed at least, to its end
   std::vector<std::int32_t> first_calls;  // [states + 1], into calls
   std::vector<Call> calls;
@@ -39,6 +40,9 @@ struct Automaton {
   }
   [[nodiscard]] bool Accepts(std::int32_t state) const {
     return accepts[static_cast<std::size_t>(state)] != 0;
+  }
+  [[nodiscard]] bool Moves(std::int32_t state) const {
+    return moves[static_cast<std::size_t>(state)] != 0;
   }
   [[nodiscard]] std::int32_t DepthNeed(std::int32_t state) const {
     return depth_need[static_cast<std::size_t>(state)];
@@ -54,7 +58,7 @@ struct Automaton {
   }
   [[nodiscard]] std::size_t memory_bytes() const {
     return next.size() * sizeof(next[0]) + calls.size() * sizeof(Call) +
-           accepts.size() * (1 + 2 * sizeof(std::int32_t));
+           accepts.size() * (2 + 2 * sizeof(std::int32_t));
   }
 };
 

@@ -80,8 +80,8 @@ class Simulator {
   };
 
   std::int32_t FindStep(std::int32_t place, std::uint8_t byte_class);
-  // Follows calls and returns from `threads` to all that a byte can move.
-  std::int32_t Close(std::span<const Thread> threads);
+  // Follows calls and returns from where a byte has `moved` threads to all that a byte can move.
+  std::int32_t Close(std::vector<Thread> moved);
   std::int32_t Number(Stop stop);
   std::int32_t Push(std::int32_t return_state, std::int32_t stack);
   [[nodiscard]] std::int32_t Depth(std::int32_t stack) const {
