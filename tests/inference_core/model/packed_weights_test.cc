@@ -126,9 +126,8 @@ TEST_F(PackedWeightsTest, DamagedAreNoticedAndWrittenAnew) {
   const fs::path file = File();
   const std::string whole = ReadAll(file);
   // Any byte of a product, its record or its content; the rest of a page is not looked at.
-  for (const std::size_t at :
-       {std::size_t{4096}, std::size_t{4105}, std::size_t{4116}, std::size_t{4200},
-        whole.size() - 1}) {
+  for (const std::size_t at : {std::size_t{4096}, std::size_t{4105}, std::size_t{4116},
+                               std::size_t{4200}, whole.size() - 1}) {
     std::string damaged = whole;
     damaged[at] = static_cast<char>(damaged[at] ^ 4);
     WriteAll(file, damaged);
