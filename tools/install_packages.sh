@@ -9,7 +9,8 @@ build=(g++ cmake ninja-build ccache mold pkg-config
   libsentencepiece-dev libdnnl-dev prometheus-cpp-dev libgtest-dev libgmock-dev libbenchmark-dev
   libboost1.81-dev nlohmann-json3-dev libcli11-dev libspdlog-dev libssl-dev zlib1g-dev python3)
 test=(clang clang-format libclang-rt-14-dev libomp-dev python3-grpcio python3-protobuf python3-numpy python3-torch openssl
-  nodejs npm git procps iproute2 kubernetes-client python3-yaml prometheus bubblewrap dnsmasq-base curl chromium)
+  nodejs npm git procps iproute2 kubernetes-client python3-yaml prometheus bubblewrap dnsmasq-base curl chromium
+  golang-go golang-google-grpc-dev golang-google-protobuf-dev protoc-gen-go protoc-gen-go-grpc)
 
 case "${1:-}" in
   build) wanted=("${build[@]}") ;;

@@ -58,6 +58,34 @@ class ClientsTest(unittest.TestCase):
         self.check(run(["node", folder / "generate.js", self.server, PROMPT],
                        {"YANGTUO_PROTO": str(SOURCE / "proto")}))
 
+    def test_go_example(self):
+        if not shutil.which("go") or not shutil.which("protoc-gen-go-grpc"):
+            self.skipTest("Go or its protobuf plugins are not installed")
+        home = BUILD / "tests" / "go"
+        folder = home / "src" / "example"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(EXAMPLES / "go" / "main.go", folder)
+        options = [f"--{plugin}_opt=Myangtuo/v1/{file}.proto=example/yangtuo/v1"
+                   for plugin in ("go", "go-grpc") for file in ("generation", "sampling")]
+        made = run(["protoc", f"-I{SOURCE / 'proto'}", f"--go_out={folder}", f"--go-grpc_out={folder}", *options,
+                    "--go_opt=module=example", "--go-grpc_opt=module=example", "yangtuo/v1/generation.proto",
+                    "yangtuo/v1/sampling.proto"])
+        self.assertEqual(made.returncode, 0, made.stderr)
+        # Debian's gRPC package comes with a protobuf runtime older than Debian's own plugin writes for; the newer one cannot
+        # be installed beside it.
+        runtime = home / "runtime"
+        if not runtime.exists():
+            fetched = subprocess.run(["apt-get", "download", "-qq", "golang-github-golang-protobuf-1-5-dev"], cwd=home, timeout=120,
+                                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+            self.assertEqual(fetched.returncode, 0, fetched.stdout)
+            unpacked = run(["dpkg", "-x", next(home.glob("golang-github-golang-protobuf-1-5-dev_*.deb")), runtime])
+            self.assertEqual(unpacked.returncode, 0, unpacked.stderr)
+        built = run(["go", "build", "-o", folder / "client", "example"],
+                    {"GO111MODULE": "off", "GOPATH": f"{home}:{runtime}/usr/share/gocode:/usr/share/gocode",
+                     "GOCACHE": str(home / "cache")}, limit=300)
+        self.assertEqual(built.returncode, 0, built.stderr)
+        self.check(run([folder / "client", self.server, PROMPT]))
+
     def test_reflection_is_enough_to_call_generate(self):
         """A client that knows no schema: asks the server for it and builds the messages from that."""
         from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
