@@ -111,4 +111,9 @@ std::optional<std::uint32_t> TakeEscape(std::string_view& text) {
   return one;
 }
 
+std::optional<char> HexByte(std::string_view text) {
+  const std::optional<std::uint32_t> value = TakeHex(text, 2);
+  return value.has_value() ? std::optional<char>(static_cast<char>(*value)) : std::nullopt;
+}
+
 }  // namespace yangtuo

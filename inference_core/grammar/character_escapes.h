@@ -11,4 +11,7 @@ namespace yangtuo {
 // is neither letter nor digit. Nullopt, with `text` as it was, for anything else.
 [[nodiscard]] std::optional<std::uint32_t> TakeEscape(std::string_view& text);
 
+// The byte that the first two hexadecimal digits of `text` say; nullopt where there are none.
+[[nodiscard]] std::optional<char> HexByte(std::string_view text);
+
 }  // namespace yangtuo

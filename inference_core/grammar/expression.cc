@@ -1,6 +1,7 @@
 #include "inference_core/grammar/expression.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <utility>
 
 namespace yangtuo {
@@ -8,46 +9,6 @@ namespace {
 
 // Ends of the code points that take 1, 2, 3 and 4 bytes.
 constexpr std::uint32_t kLengthEnds[] = {0x7F, 0x7FF, 0xFFFF, kLastCodePoint};
-
-// One character of [low, high], all of one length in UTF-8, whose first `at` bytes are the same.
-ExpressionId SameLength(Expressions& expressions, const std::string& low, const std::string& high,
-                        std::size_t at) {
-  const auto first = static_cast<std::uint8_t>(low[at]);
-  const auto last = static_cast<std::uint8_t>(high[at]);
-  if (at + 1 == low.size()) {
-    return expressions.Bytes(first, last);
-  }
-  const auto lowest = low.substr(0, at + 1) + std::string(low.size() - at - 1, '\x80');
-  const auto highest = high.substr(0, at + 1) + std::string(low.size() - at - 1, '\xBF');
-  if (first == last || (low == lowest && high == highest)) {
-    return expressions.Sequence(
-        {expressions.Bytes(first, last), SameLength(expressions, low, high, at + 1)});
-  }
-  // The whole leading bytes between, and what is left at either end.
-  std::vector<ExpressionId> parts;
-  std::uint8_t begin = first;
-  std::uint8_t end = last;
-  if (low != lowest) {
-    auto top = lowest;
-    std::fill(top.begin() + static_cast<std::ptrdiff_t>(at) + 1, top.end(), '\xBF');
-    parts.push_back(SameLength(expressions, low, top, at));
-    ++begin;
-  }
-  if (high != highest) {
-    auto bottom = highest;
-    std::fill(bottom.begin() + static_cast<std::ptrdiff_t>(at) + 1, bottom.end(), '\x80');
-    parts.push_back(SameLength(expressions, bottom, high, at));
-    --end;
-  }
-  if (begin <= end) {
-    auto bottom = lowest;
-    auto top = highest;
-    bottom[at] = static_cast<char>(begin);
-    top[at] = static_cast<char>(end);
-    parts.push_back(SameLength(expressions, bottom, top, at));
-  }
-  return expressions.Choice(std::move(parts));
-}
 
 }  // namespace
 
@@ -73,6 +34,47 @@ ExpressionId Expressions::Literal(std::string_view bytes) {
   return Sequence(std::move(parts));
 }
 
+ExpressionId Expressions::Between(const std::string& low, const std::string& high, Digit tail) {
+  return BetweenFrom(low, high, tail, 0);
+}
+
+// The first `at` bytes of both are the same and already said.
+ExpressionId Expressions::BetweenFrom(const std::string& low, const std::string& high, Digit tail,
+                                      std::size_t at) {
+  if (at == low.size()) {
+    return Empty();
+  }
+  const auto with_tail = [&](std::string text, char fill) {
+    std::fill(text.begin() + static_cast<std::ptrdiff_t>(at) + 1, text.end(), fill);
+    return text;
+  };
+  const bool low_is_whole = low == with_tail(low, tail.low);
+  const bool high_is_whole = high == with_tail(high, tail.high);
+  auto first = static_cast<std::uint8_t>(low[at]);
+  auto last = static_cast<std::uint8_t>(high[at]);
+  if (first == last || (low_is_whole && high_is_whole)) {
+    return Sequence({Bytes(first, last), BetweenFrom(low, high, tail, at + 1)});
+  }
+  // What is left at either end, and the whole leading bytes between.
+  std::vector<ExpressionId> parts;
+  if (!low_is_whole) {
+    parts.push_back(BetweenFrom(low, with_tail(low, tail.high), tail, at));
+    ++first;
+  }
+  if (!high_is_whole) {
+    parts.push_back(BetweenFrom(with_tail(high, tail.low), high, tail, at));
+    --last;
+  }
+  if (first <= last) {
+    std::string bottom = with_tail(low, tail.low);
+    std::string top = with_tail(high, tail.high);
+    bottom[at] = static_cast<char>(first);
+    top[at] = static_cast<char>(last);
+    parts.push_back(BetweenFrom(bottom, top, tail, at));
+  }
+  return Choice(std::move(parts));
+}
+
 ExpressionId Expressions::Characters(const CodePoints& set) {
   std::vector<ExpressionId> parts;
   for (const CodePoints::Range range : set.ranges()) {
@@ -80,7 +82,7 @@ ExpressionId Expressions::Characters(const CodePoints& set) {
     for (const std::uint32_t end : kLengthEnds) {
       if (low <= range.high && low <= end) {
         const std::uint32_t high = std::min(range.high, end);
-        parts.push_back(SameLength(*this, ToUtf8(low), ToUtf8(high), 0));
+        parts.push_back(Between(ToUtf8(low), ToUtf8(high), {.low = '\x80', .high = '\xBF'}));
         low = high + 1;
       }
     }

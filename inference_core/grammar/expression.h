@@ -40,6 +40,13 @@ class Expressions {
 
   ExpressionId Bytes(std::uint8_t low, std::uint8_t high);
   ExpressionId Literal(std::string_view bytes);
+  // Every text from `low` to `high` in the order of bytes, which are of one length; after the first
+  // byte, bytes are of the range `tail`, as in UTF-8 and in decimal numbers.
+  struct Digit {
+    char low = 0;
+    char high = 0;
+  };
+  ExpressionId Between(const std::string& low, const std::string& high, Digit tail);
   // One character, in UTF-8.
   ExpressionId Characters(const CodePoints& set);
   ExpressionId Sequence(std::vector<ExpressionId> operands);
@@ -70,6 +77,8 @@ class Expressions {
 
  private:
   ExpressionId Add(Expression expression);
+  ExpressionId BetweenFrom(const std::string& low, const std::string& high, Digit tail,
+                           std::size_t at);
 
   std::vector<Expression> nodes_;
   std::vector<Rule> rules_;

@@ -8,7 +8,9 @@
 #include "inference_core/base/status_macros.h"
 #include "inference_core/grammar/build_automaton.h"
 #include "inference_core/grammar/expression.h"
+#include "inference_core/grammar/gbnf_parser.h"
 #include "inference_core/grammar/json_expressions.h"
+#include "inference_core/grammar/json_schema.h"
 #include "inference_core/grammar/regex_parser.h"
 
 namespace yangtuo {
@@ -51,8 +53,9 @@ absl::StatusOr<ExpressionId> MakeRoot(const GrammarSpec& spec, Expressions& expr
     case GrammarKind::kChoice:
       return MakeChoice(spec, expressions);
     case GrammarKind::kJsonSchema:
+      return ParseJsonSchema(spec.text, expressions);
     case GrammarKind::kGbnf:
-      break;
+      return ParseGbnf(spec.text, expressions);
   }
   return absl::InvalidArgumentError("unknown kind of grammar");
 }

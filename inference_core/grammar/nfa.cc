@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "inference_core/base/status_macros.h"
 
 namespace yangtuo {
@@ -24,8 +25,19 @@ class NfaBuilder {
     return static_cast<std::int32_t>(nfa_.states.size() - 1);
   }
 
+  // Where `id` followed by `next` begins; the same question has the same answer, so that what the
+  // front ends share is shared here too.
   absl::StatusOr<std::int32_t> Before(std::int32_t next, ExpressionId id) {
     YANGTUO_RETURN_IF_ERROR(budget_.SpendSteps(10));
+    if (const auto known = begun_.find({next, id}); known != begun_.end()) {
+      return known->second;
+    }
+    YANGTUO_ASSIGN_OR_RETURN(const std::int32_t start, Make(next, id));
+    begun_.emplace(std::pair(next, id), start);
+    return start;
+  }
+
+  absl::StatusOr<std::int32_t> Make(std::int32_t next, ExpressionId id) {
     const Expression& node = source_.expressions.node(id);
     switch (node.kind) {
       case ExpressionKind::kBytes:
@@ -120,6 +132,7 @@ class NfaBuilder {
   const DfaSource& source_;
   BuildBudget& budget_;
   Nfa nfa_;
+  absl::flat_hash_map<std::pair<std::int32_t, ExpressionId>, std::int32_t> begun_;
 };
 
 }  // namespace

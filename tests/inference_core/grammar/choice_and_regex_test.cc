@@ -186,16 +186,15 @@ TEST(RegexTest, SaysWhereAndWhatItDoesNotSupport) {
 TEST(RegexTest, HostileExpressionsEndSoonWithAnError) {
   const auto begin = std::chrono::steady_clock::now();
   for (const std::string& hostile :
-       {std::string("((a|b|ab)*){1000}x{10000}{1}"),
-        std::string("(((((a{100}){100}){100}){100}){100})"),
-        std::string("(((((){10000}){10000}){10000}){10000})"), std::string("(a|b)*a(a|b){40}"),
+       {std::string("(((((a{100}){100}){100}){100}){100})"), std::string("(a|b)*a(a|b){40}"),
         std::string(".{10000}.{10000}.{10000}"), std::string("(.*){1000}(.*a){1000}"),
         std::string("([\\u0100-\\uffff]{0,10000}x){100}")}) {
-    EXPECT_THAT(WhyRefused(Regex(hostile)), AnyOf(HasSubstr("too large"), HasSubstr("byte")));
+    EXPECT_THAT(WhyRefused(Regex(hostile)), HasSubstr("too large")) << hostile;
   }
   // Nested emptiness is not hostile: it is the empty text or letters.
   const auto grammar = MustCompile(Regex("((a|b|ab)*){1000}"));
   EXPECT_TRUE(Matches(grammar, "abba"));
+  EXPECT_TRUE(Matches(MustCompile(Regex("(((((){10000}){10000}){10000}){10000})x")), "x"));
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(60));
 }
 

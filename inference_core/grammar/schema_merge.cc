@@ -1,0 +1,162 @@
+#include "inference_core/grammar/schema_merge.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_format.h"
+#include "inference_core/base/status_macros.h"
+#include "inference_core/grammar/schema_keywords.h"
+
+namespace yangtuo {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr std::size_t kMostAlternatives = 256;
+
+Json BothOf(const Json& a, const Json& b) {
+  if (a == b || b == Json(true)) {
+    return a;
+  }
+  if (a == Json(true)) {
+    return b;
+  }
+  if (a == Json(false) || b == Json(false)) {
+    return false;
+  }
+  return {{"allOf", Json::array({a, b})}};
+}
+
+Json AsList(const Json& types) { return types.is_array() ? types : Json::array({types}); }
+
+bool HasValue(const Json& list, const Json& value) {
+  return std::find(list.begin(), list.end(), value) != list.end();
+}
+
+Json CommonTypes(const Json& a, const Json& b) {
+  Json common = Json::array();
+  for (const auto& [mine, theirs] :
+       {std::pair(AsList(a), AsList(b)), std::pair(AsList(b), AsList(a))}) {
+    for (const Json& type : mine) {
+      // A whole number is a number.
+      const bool fits = HasValue(theirs, type) || (type == "integer" && HasValue(theirs, "number"));
+      if (fits && !HasValue(common, type)) {
+        common.push_back(type);
+      }
+    }
+  }
+  return common;
+}
+
+Json CommonValues(const Json& a, const Json& b) {
+  Json common = Json::array();
+  for (const Json& value : a) {
+    if (HasValue(b, value)) {
+      common.push_back(value);
+    }
+  }
+  return common;
+}
+
+// Properties of both; what one does not list is bound by its "additionalProperties".
+void MergeProperties(const Json& a, const Json& b, Json& merged) {
+  const Json none = Json::object();
+  const Json& mine = a.contains("properties") ? a["properties"] : none;
+  const Json& theirs = b.contains("properties") ? b["properties"] : none;
+  const Json other_mine = a.value("additionalProperties", Json(true));
+  const Json other_theirs = b.value("additionalProperties", Json(true));
+  Json properties = Json::object();
+  for (const auto& [name, schema] : mine.items()) {
+    properties[name] = BothOf(schema, theirs.contains(name) ? theirs[name] : other_theirs);
+  }
+  for (const auto& [name, schema] : theirs.items()) {
+    if (!mine.contains(name)) {
+      properties[name] = BothOf(other_mine, schema);
+    }
+  }
+  if (!properties.empty()) {
+    merged["properties"] = std::move(properties);
+  }
+  if (a.contains("additionalProperties") || b.contains("additionalProperties")) {
+    merged["additionalProperties"] = BothOf(other_mine, other_theirs);
+  }
+}
+
+absl::StatusOr<Json> MergeValues(const std::string& key, const Json& a, const Json& b) {
+  if (a == b) {
+    return a;
+  }
+  if (key == "type") {
+    return CommonTypes(a, b);
+  }
+  if (key == "enum" && a.is_array() && b.is_array()) {
+    return CommonValues(a, b);
+  }
+  if (key == "required" && a.is_array() && b.is_array()) {
+    Json all = a;
+    for (const Json& name : b) {
+      if (!HasValue(all, name)) {
+        all.push_back(name);
+      }
+    }
+    return all;
+  }
+  if (key == "items") {
+    return BothOf(a, b);
+  }
+  if (key == "nullable") {
+    return Json(a == Json(true) && b == Json(true));
+  }
+  if (key == "anyOf" && a.is_array() && b.is_array()) {
+    if (a.size() * b.size() > kMostAlternatives) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "'anyOf' multiplied by 'allOf' has more than %d alternatives", kMostAlternatives));
+    }
+    Json product = Json::array();
+    for (const Json& mine : a) {
+      for (const Json& theirs : b) {
+        product.push_back(BothOf(mine, theirs));
+      }
+    }
+    return product;
+  }
+  if (a.is_number() && b.is_number()) {
+    if (key.starts_with("min") || key == "exclusiveMinimum") {
+      return std::max(a, b);
+    }
+    if (key.starts_with("max") || key == "exclusiveMaximum") {
+      return std::min(a, b);
+    }
+  }
+  return absl::InvalidArgumentError(
+      absl::StrFormat("two different '%s' cannot be joined by 'allOf'", key));
+}
+
+}  // namespace
+
+absl::StatusOr<Json> MergeSchemas(const Json& a, const Json& b) {
+  if (a.is_boolean() || b.is_boolean()) {
+    return BothOf(a, b);
+  }
+  if (a.contains("const") && b.contains("const") && a["const"] != b["const"]) {
+    return Json(false);
+  }
+  Json merged = a;
+  for (const auto& [key, value] : b.items()) {
+    if (key == "properties" || key == "additionalProperties" || IsAnnotation(key)) {
+      continue;
+    }
+    if (!merged.contains(key)) {
+      merged[key] = value;
+      continue;
+    }
+    YANGTUO_ASSIGN_OR_RETURN(merged[key], MergeValues(key, a[key], value));
+  }
+  MergeProperties(a, b, merged);
+  return merged;
+}
+
+}  // namespace yangtuo
