@@ -85,6 +85,9 @@ class Target:
                    ("grpc.keepalive_time_ms", 10000), ("grpc.keepalive_timeout_ms", 5000), ("grpc.use_local_subchannel_pool", 1)]
         self.http_address = http_address
         self.channels = [grpc.insecure_channel(grpc_address, options=options) for _ in range(channels)]
+        for channel in self.channels:
+            # Watched, so that a channel which nobody uses hears that its gateway ended before it is used again.
+            channel.subscribe(lambda _: None, try_to_connect=True)
         self.stubs = [generation_pb2_grpc.GenerationServiceStub(channel) for channel in self.channels]
 
     def close(self):

@@ -129,6 +129,9 @@ class Load:
 
     def __init__(self, machines):
         self.channels = [grpc.insecure_channel(g.address(), options=[("grpc.max_reconnect_backoff_ms", 500)]) for g in machines.gateways]
+        for channel in self.channels:
+            # Python's gRPC looks at a channel only while a call is on it. Watched, it hears at once that a gateway ended or is back.
+            channel.subscribe(lambda _: None, try_to_connect=True)
         self.stubs = [generation_pb2_grpc.GenerationServiceStub(channel) for channel in self.channels]
         self.stopped = threading.Event()
         self.lock = threading.Lock()
