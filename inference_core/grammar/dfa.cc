@@ -12,6 +12,9 @@
 namespace yangtuo {
 namespace {
 
+// Sets of states are kept, twice: the budget of steps bounds memory too.
+constexpr std::int64_t kStepsOfElement = 20;
+
 // The subset construction.
 class Determinizer {
  public:
@@ -60,6 +63,8 @@ class Determinizer {
     const auto [entry, is_new] = numbers_.try_emplace(set, dfa_.num_states());
     if (is_new) {
       YANGTUO_RETURN_IF_ERROR(budget_.SpendState(dfa_.num_classes));
+      YANGTUO_RETURN_IF_ERROR(
+          budget_.SpendSteps(kStepsOfElement * static_cast<std::int64_t>(set.size())));
       dfa_.accepts[static_cast<std::size_t>(dfa_.AddState())] = accepts ? 1 : 0;
       sets_.push_back(std::move(set));
     }
@@ -167,6 +172,16 @@ absl::Status BuildBudget::SpendSteps(std::int64_t steps) {
     return absl::InvalidArgumentError(
         "the grammar is too large or too ambiguous: it takes too many steps to compile; use "
         "smaller repetition counts, lengths or fewer alternatives that begin alike");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status BuildBudget::SpendNode() {
+  if (--nodes_ < 0) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "the grammar is too large: written out it has more than %d nodes; use smaller repetition "
+        "counts, lengths or fewer properties",
+        kNodes));
   }
   return absl::OkStatus();
 }

@@ -14,15 +14,18 @@ namespace yangtuo {
 // What compiling one grammar may still spend: a hostile one ends with an error, not in a long time.
 class BuildBudget {
  public:
-  static constexpr std::int64_t kSteps = 60'000'000;  // about a second
-  static constexpr std::int64_t kStates = 100'000;    // of automata, all rules together
-  static constexpr std::int64_t kBytes = 64 << 20;    // of their transitions
+  static constexpr std::int64_t kSteps = 300'000'000;  // about half a second
+  static constexpr std::int64_t kNodes = 1'000'000;    // of rules written out, some 100 bytes each
+  static constexpr std::int64_t kStates = 100'000;     // of automata, all rules together
+  static constexpr std::int64_t kBytes = 64 << 20;     // of their transitions
 
   absl::Status SpendSteps(std::int64_t steps);
+  absl::Status SpendNode();
   absl::Status SpendState(std::int32_t num_classes);
 
  private:
   std::int64_t steps_ = kSteps;
+  std::int64_t nodes_ = kNodes;
   std::int64_t states_ = kStates;
   std::int64_t bytes_ = kBytes;
 };

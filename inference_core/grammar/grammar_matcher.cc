@@ -10,6 +10,13 @@
 namespace yangtuo {
 namespace {
 
+// States that one pass over a vocabulary looks at; a grammar for people needs some thousands. One
+// that comes to another place with every token, as those that must repeat what came before do in
+// reverse, gets the tokens of one byte beyond it and no others.
+constexpr std::int64_t kMostWork = 300'000;
+// Steps of a pass (some 20 us) below which its result is not worth the 7 KB of keeping it.
+constexpr std::int64_t kStepsWorthKeeping = 4000;
+
 // Tries every token of a vocabulary at one place, sharing what their texts have in common.
 class VocabularyPass {
  public:
@@ -22,6 +29,11 @@ class VocabularyPass {
     places_[0] = simulator_.Enter(place);
     for (std::size_t i = 0; i + 1 < nodes.size();) {
       const GrammarVocabulary::Node& node = nodes[i];
+      if (node.depth > 0 && simulator_.work() > kMostWork) {
+        i = node.end;
+        continue;
+      }
+      ++steps_;
       const std::int32_t next = simulator_.Step(places_[node.depth], node.byte);
       if (next == Simulator::kDead) {
         i = node.end;
@@ -37,6 +49,9 @@ class VocabularyPass {
     }
     return allowed;
   }
+
+  // Bytes tried so far.
+  [[nodiscard]] std::int64_t steps() const { return steps_; }
 
  private:
   // Whether the text may end at the place, or another token fits there. With all single bytes one
@@ -81,6 +96,7 @@ class VocabularyPass {
   const GrammarVocabulary& vocabulary_;
   std::vector<std::int32_t> places_;  // after every byte of the way down to the current node
   std::vector<Answer> can_go_on_;     // by place
+  std::int64_t steps_ = 0;
 };
 
 }  // namespace
@@ -97,9 +113,11 @@ const TokenBits& GrammarMatcher::Allowed() {
     allowed_ = grammar_->masks().Find(vocabulary_->serial(), place_);
   }
   if (allowed_ == nullptr) {
-    allowed_ = std::make_shared<const TokenBits>(
-        VocabularyPass(grammar_->automaton(), *vocabulary_).FindAllowed(place_));
-    grammar_->masks().Insert(vocabulary_->serial(), place_, allowed_);
+    VocabularyPass pass(grammar_->automaton(), *vocabulary_);
+    allowed_ = std::make_shared<const TokenBits>(pass.FindAllowed(place_));
+    if (pass.steps() >= kStepsWorthKeeping) {
+      grammar_->masks().Insert(vocabulary_->serial(), place_, allowed_);
+    }
   }
   return *allowed_;
 }

@@ -172,7 +172,12 @@ ExpressionId JsonExpressions::Integer() {
 }
 
 ExpressionId JsonExpressions::Comma() {
-  return expressions_.Sequence({expressions_.Literal(","), Break()});
+  if (!comma_rule_.has_value()) {
+    comma_rule_ = expressions_.AddRule("a comma");
+    expressions_.DefineRule(*comma_rule_,
+                            expressions_.Sequence({expressions_.Literal(","), Break()}));
+  }
+  return expressions_.Call(*comma_rule_);
 }
 
 ExpressionId JsonExpressions::Colon() {

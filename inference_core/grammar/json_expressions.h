@@ -35,7 +35,7 @@ class JsonExpressions {
   ExpressionId AnyValue();
   // `items` are in brackets, with what belongs between them.
   ExpressionId Enclosed(std::string_view open, ExpressionId items, std::string_view close);
-  // "," and what may follow it.
+  // "," and what may follow it; a call, because there are many.
   ExpressionId Comma();
   // ":" and what may follow it.
   ExpressionId Colon();
@@ -52,6 +52,7 @@ class JsonExpressions {
   std::optional<ExpressionId> any_character_;
   std::optional<ExpressionId> number_;
   std::optional<ExpressionId> integer_;
+  std::optional<RuleId> comma_rule_;
   std::optional<RuleId> object_rule_;
   std::optional<RuleId> array_rule_;
 };

@@ -16,7 +16,7 @@ namespace yangtuo {
 class MaskCache {
  public:
   // Masks kept; 7 KB each with 55,296 pieces.
-  static constexpr std::size_t kMasks = 1024;
+  static constexpr std::size_t kMasks = 256;
 
   // Null when it is not known.
   [[nodiscard]] std::shared_ptr<const TokenBits> Find(std::uint64_t vocabulary, const Place& place);

@@ -1,5 +1,6 @@
 #include "inference_core/grammar/nfa.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
@@ -8,95 +9,139 @@
 namespace yangtuo {
 namespace {
 
-// Every expression is built in front of what follows it.
+// Every expression is built in front of what follows it. Without recursion of our own: a grammar
+// may be nested thousands deep.
 class NfaBuilder {
  public:
   NfaBuilder(const DfaSource& source, BuildBudget& budget) : source_(source), budget_(budget) {}
 
   absl::StatusOr<Nfa> Build(ExpressionId root) {
     const std::int32_t end = Add({.kind = Nfa::StateKind::kEnd});
-    YANGTUO_ASSIGN_OR_RETURN(nfa_.start, Before(end, root));
+    YANGTUO_RETURN_IF_ERROR(Begin(end, root));
+    while (!open_.empty()) {
+      YANGTUO_RETURN_IF_ERROR(GoOn());
+    }
+    nfa_.start = made_;
     return std::move(nfa_);
   }
 
  private:
+  // An expression that is being built, from its end to its beginning.
+  struct Open {
+    ExpressionId id = 0;
+    std::int32_t next = 0;   // what follows it
+    std::int32_t start = 0;  // of the part that is built so far
+    std::int32_t parts = 0;  // operands built so far, every repetition for itself
+    bool waits = false;      // for made_, the start of the next part
+    std::vector<std::int32_t> targets = {};
+  };
+
   std::int32_t Add(Nfa::State state) {
     nfa_.states.push_back(std::move(state));
     return static_cast<std::int32_t>(nfa_.states.size() - 1);
   }
 
-  // Where `id` followed by `next` begins; the same question has the same answer, so that what the
-  // front ends share is shared here too.
-  absl::StatusOr<std::int32_t> Before(std::int32_t next, ExpressionId id) {
+  // Sets made_, at once or when it is built, to where `id` followed by `next` begins. The same
+  // question has the same answer, so that what the front ends share is shared here too.
+  absl::Status Begin(std::int32_t next, ExpressionId id) {
     YANGTUO_RETURN_IF_ERROR(budget_.SpendSteps(10));
     if (const auto known = begun_.find({next, id}); known != begun_.end()) {
-      return known->second;
+      made_ = known->second;
+      return absl::OkStatus();
     }
-    YANGTUO_ASSIGN_OR_RETURN(const std::int32_t start, Make(next, id));
-    begun_.emplace(std::pair(next, id), start);
-    return start;
+    YANGTUO_RETURN_IF_ERROR(budget_.SpendNode());
+    open_.push_back({.id = id, .next = next, .start = next});
+    return absl::OkStatus();
   }
 
-  absl::StatusOr<std::int32_t> Make(std::int32_t next, ExpressionId id) {
-    const Expression& node = source_.expressions.node(id);
+  void Finish(std::int32_t start) {
+    begun_.emplace(std::pair(open_.back().next, open_.back().id), start);
+    open_.pop_back();
+    made_ = start;
+  }
+
+  // Takes the innermost open expression one part further.
+  absl::Status GoOn() {
+    Open& open = open_.back();
+    const Expression& node = source_.expressions.node(open.id);
     switch (node.kind) {
       case ExpressionKind::kBytes:
-        return Add({.kind = Nfa::StateKind::kBytes,
+        Finish(Add({.kind = Nfa::StateKind::kBytes,
                     .low = source_.classes.of_byte[static_cast<std::size_t>(node.low)],
                     .high = source_.classes.of_byte[static_cast<std::size_t>(node.high)],
-                    .target = next});
+                    .target = open.next}));
+        return absl::OkStatus();
       case ExpressionKind::kCall: {
+        const std::int32_t next = open.next;
         const std::int32_t call =
             Add({.kind = Nfa::StateKind::kCall, .low = node.low, .target = next});
-        return source_.nullable[static_cast<std::size_t>(node.low)]
+        Finish(source_.nullable[static_cast<std::size_t>(node.low)]
                    ? Add({.kind = Nfa::StateKind::kSplit, .targets = {call, next}})
-                   : call;
+                   : call);
+        return absl::OkStatus();
       }
       case ExpressionKind::kSequence: {
-        for (std::size_t i = node.operands.size(); i-- > 0;) {
-          YANGTUO_ASSIGN_OR_RETURN(next, Before(next, node.operands[i]));
+        if (open.waits) {
+          open.start = made_;
         }
-        return next;
+        const auto left = node.operands.size() - static_cast<std::size_t>(open.parts);
+        if (left == 0) {
+          Finish(open.start);
+          return absl::OkStatus();
+        }
+        return Part(open.start, node.operands[left - 1]);
       }
       case ExpressionKind::kChoice: {
-        Nfa::State split{.kind = Nfa::StateKind::kSplit};
-        for (const ExpressionId operand : node.operands) {
-          YANGTUO_ASSIGN_OR_RETURN(const std::int32_t target, Before(next, operand));
-          split.targets.push_back(target);
+        if (open.waits) {
+          open.targets.push_back(made_);
         }
-        return Add(std::move(split));
+        if (static_cast<std::size_t>(open.parts) == node.operands.size()) {
+          Finish(Add({.kind = Nfa::StateKind::kSplit, .targets = std::move(open.targets)}));
+          return absl::OkStatus();
+        }
+        return Part(open.next, node.operands[static_cast<std::size_t>(open.parts)]);
       }
       case ExpressionKind::kRepeat:
-        return BeforeRepeat(next, node);
+        return GoOnRepeat(node);
       case ExpressionKind::kBoth:
-        return BeforeCombined(next, node, DfaOperation::kBoth);
+        return Combined(node, DfaOperation::kBoth);
       case ExpressionKind::kWithout:
-        return BeforeCombined(next, node, DfaOperation::kWithout);
+        return Combined(node, DfaOperation::kWithout);
     }
     return absl::InternalError("unknown kind of expression");
   }
 
-  absl::StatusOr<std::int32_t> BeforeRepeat(std::int32_t next, const Expression& node) {
-    const ExpressionId operand = node.operands[0];
-    std::int32_t start = next;
-    if (node.high < 0) {
-      start = Add({.kind = Nfa::StateKind::kSplit});
-      YANGTUO_ASSIGN_OR_RETURN(const std::int32_t again, Before(start, operand));
-      nfa_.states[static_cast<std::size_t>(start)].targets = {again, next};
-    }
-    // Those that may be left out are nested, x(x(x)?)?, so that no state leads to many.
-    for (std::int32_t i = node.low; i < node.high; ++i) {
-      YANGTUO_ASSIGN_OR_RETURN(const std::int32_t once, Before(start, operand));
-      start = Add({.kind = Nfa::StateKind::kSplit, .targets = {once, next}});
-    }
-    for (std::int32_t i = 0; i < node.low; ++i) {
-      YANGTUO_ASSIGN_OR_RETURN(start, Before(start, operand));
-    }
-    return start;
+  absl::Status Part(std::int32_t next, ExpressionId id) {
+    open_.back().waits = true;
+    ++open_.back().parts;
+    return Begin(next, id);
   }
 
-  absl::StatusOr<std::int32_t> BeforeCombined(std::int32_t next, const Expression& node,
-                                              DfaOperation operation) {
+  // First the part that may come any number of times, then those that may be left out, then those
+  // that must be there.
+  absl::Status GoOnRepeat(const Expression& node) {
+    Open& open = open_.back();
+    const std::int32_t unbounded = node.high < 0 ? 1 : 0;
+    const std::int32_t optional = std::max(0, node.high - node.low);
+    if (!open.waits && unbounded > 0) {
+      open.start = Add({.kind = Nfa::StateKind::kSplit});
+    } else if (open.waits && open.parts <= unbounded) {
+      nfa_.states[static_cast<std::size_t>(open.start)].targets = {made_, open.next};
+    } else if (open.waits && open.parts <= unbounded + optional) {
+      // Nested, x(x(x)?)?, so that no state leads to many.
+      open.start = Add({.kind = Nfa::StateKind::kSplit, .targets = {made_, open.next}});
+    } else if (open.waits) {
+      open.start = made_;
+    }
+    if (open.parts == unbounded + optional + node.low) {
+      Finish(open.start);
+      return absl::OkStatus();
+    }
+    return Part(open.start, node.operands[0]);
+  }
+
+  absl::Status Combined(const Expression& node, DfaOperation operation) {
+    const std::int32_t next = open_.back().next;
     YANGTUO_ASSIGN_OR_RETURN(const Dfa left, MakeDfa(source_, node.operands[0], budget_));
     YANGTUO_ASSIGN_OR_RETURN(const Dfa right, MakeDfa(source_, node.operands[1], budget_));
     YANGTUO_ASSIGN_OR_RETURN(const Dfa dfa, Combine(left, right, operation, budget_));
@@ -123,15 +168,20 @@ class NfaBuilder {
         }
         low = end;
       }
-      YANGTUO_RETURN_IF_ERROR(budget_.SpendSteps(dfa.num_classes));
+      for (std::size_t i = 0; i < targets.size(); ++i) {
+        YANGTUO_RETURN_IF_ERROR(budget_.SpendNode());
+      }
       nfa_.states[static_cast<std::size_t>(first + state)].targets = std::move(targets);
     }
-    return first;
+    Finish(first);
+    return absl::OkStatus();
   }
 
   const DfaSource& source_;
   BuildBudget& budget_;
   Nfa nfa_;
+  std::vector<Open> open_;
+  std::int32_t made_ = 0;
   absl::flat_hash_map<std::pair<std::int32_t, ExpressionId>, std::int32_t> begun_;
 };
 

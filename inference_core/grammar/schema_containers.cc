@@ -28,26 +28,24 @@ struct Property {
   bool is_required = false;
 };
 
-// The members of an object in order, comma by comma, and then others.
+// The members of an object in order, at least one, and then others.
 ExpressionId Members(const std::vector<Property>& properties, ExpressionId other,
                      JsonExpressions& json, Expressions& expressions) {
-  const auto more = [&](ExpressionId member) {
-    return expressions.Sequence({json.Comma(), member});
-  };
-  // From the last property to the first: what may follow when something is there already, and
-  // when nothing is.
-  ExpressionId after_some =
-      other == expressions.Nothing() ? expressions.Empty() : expressions.Repeat(more(other), 0, -1);
-  ExpressionId after_none =
-      other == expressions.Nothing() ? other : expressions.Sequence({other, after_some});
+  // From the last property to the first: what may come next, and what may follow a member.
+  ExpressionId after = other == expressions.Nothing()
+                           ? expressions.Empty()
+                           : expressions.Repeat(expressions.Sequence({json.Comma(), other}), 0, -1);
+  ExpressionId next = expressions.Sequence({other, after});
+  bool may_end = true;
   for (std::size_t i = properties.size(); i-- > 0;) {
     const Property& property = properties[i];
-    const ExpressionId first = expressions.Sequence({property.member, after_some});
-    const ExpressionId next = expressions.Sequence({more(property.member), after_some});
-    after_none = property.is_required ? first : expressions.Choice({first, after_none});
-    after_some = property.is_required ? next : expressions.Choice({next, after_some});
+    const ExpressionId here = expressions.Sequence({property.member, after});
+    next = property.is_required ? here : expressions.Choice({here, next});
+    may_end = may_end && !property.is_required;
+    after = expressions.Sequence({json.Comma(), next});
+    after = may_end ? expressions.Optional(after) : after;
   }
-  return after_none;
+  return next;
 }
 
 }  // namespace

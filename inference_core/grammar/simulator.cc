@@ -8,7 +8,9 @@ namespace yangtuo {
 namespace {
 
 // States looked at between two bytes; far beyond what a grammar for people needs.
-constexpr std::size_t kVisits = 8192;
+constexpr std::int64_t kVisits = 8192;
+// A new place's share of work(): its row of steps is cleared, and it is hashed.
+constexpr std::int64_t kWorkOfPlace = 8;
 
 }  // namespace
 
@@ -120,6 +122,7 @@ std::int32_t Simulator::Number(Stop stop) {
   const auto number = static_cast<std::int32_t>(places_.size());
   const auto [entry, is_new] = numbers_.try_emplace(stop, number);
   if (is_new) {
+    work_ += kWorkOfPlace + static_cast<std::int64_t>(stop.threads.size());
     places_.push_back(std::move(stop));
     next_.resize(next_.size() + num_classes_, kUnknown);
   }

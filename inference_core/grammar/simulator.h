@@ -46,6 +46,8 @@ class Simulator {
     const std::int32_t next = next_[at];
     return next != kUnknown ? next : FindStep(place, byte_class_[byte]);
   }
+  // What was spent so far, in states looked at.
+  [[nodiscard]] std::int64_t work() const { return work_; }
   [[nodiscard]] bool IsComplete(std::int32_t place) const {
     return places_[static_cast<std::size_t>(place)].complete;
   }
@@ -91,6 +93,7 @@ class Simulator {
   const Automaton& automaton_;
   std::array<std::uint8_t, 256> byte_class_;
   std::size_t num_classes_;
+  std::int64_t work_ = 0;
   std::vector<std::int32_t> next_;  // [places, classes]
   std::vector<Stop> places_;
   absl::flat_hash_map<Stop, std::int32_t> numbers_;

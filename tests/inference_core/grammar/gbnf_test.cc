@@ -189,6 +189,34 @@ TEST(GbnfTest, SaysWhereAndWhatIsWrong) {
   EXPECT_THAT(WhyRefused(Gbnf("root ::= \"a\" $")), HasSubstr("expected the end of the rule"));
 }
 
+TEST(GbnfTest, APassOverTheVocabularyIsBounded) {
+  const auto real = RealVocabulary();
+  if (real == nullptr) {
+    GTEST_SKIP() << "no shared data";
+  }
+  // What comes must come again in reverse: every token leads to a place of its own, by many ways.
+  std::string grammar = "root ::= a0 | \"\"\n";
+  for (int i = 0; i < 256; ++i) {
+    const std::string digits = absl::StrFormat("\\x%02x", i % 128);
+    grammar += absl::StrFormat("a%d ::= \"%s\" root \"%s\"%s\n", i, digits, digits,
+                               i < 255 ? absl::StrFormat(" | a%d", i + 1) : "");
+  }
+  const auto compiled = MustCompile(Gbnf(grammar));
+  ASSERT_NE(compiled, nullptr);
+  GrammarMatcher matcher(compiled, real);
+  const auto begin = std::chrono::steady_clock::now();
+  for (int i = 0; i < 10; ++i) {
+    const TokenBits& allowed = matcher.Allowed();
+    ASSERT_GE(allowed.Count(), 100);  // the single bytes at least
+    TokenId next = 0;
+    while (!allowed.Contains(next)) {
+      ++next;
+    }
+    ASSERT_TRUE(matcher.Accept(next).ok());
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5));
+}
+
 TEST(GbnfTest, HostileGrammarsEndSoon) {
   const auto begin = std::chrono::steady_clock::now();
   // Nothing but empty texts, doubled at every level, in front of a letter.

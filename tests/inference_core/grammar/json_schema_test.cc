@@ -404,7 +404,7 @@ TEST(JsonSchemaTest, HostileSchemasEndSoonWithAnError) {
 
 TEST(JsonSchemaTest, ManyPropertiesCompileSoon) {
   std::string text = R"({"type":"object","properties":{)";
-  for (int i = 0; i < 300; ++i) {
+  for (int i = 0; i < 1000; ++i) {
     text += std::string(i == 0 ? "" : ",") + "\"property_" + std::to_string(i) +
             R"(":{"type":["string","integer","null"]})";
   }
@@ -413,8 +413,8 @@ TEST(JsonSchemaTest, ManyPropertiesCompileSoon) {
   const auto grammar = MustCompile(Schema(text));
   ASSERT_NE(grammar, nullptr);
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
-  EXPECT_TRUE(Matches(grammar, R"({"property_0":"x","property_299":7})"));
-  EXPECT_FALSE(Matches(grammar, R"({"property_299":7,"property_0":"x"})"));
+  EXPECT_TRUE(Matches(grammar, R"({"property_0":"x","property_999":7})"));
+  EXPECT_FALSE(Matches(grammar, R"({"property_999":7,"property_0":"x"})"));
 }
 
 TEST(JsonSchemaTest, AllowedIsWhatAcceptTakes) {
