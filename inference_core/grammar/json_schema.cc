@@ -27,6 +27,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::size_t kMostBytes = 256 << 10;
 constexpr std::size_t kMostMembers = 5000;     // of any one object in the schema
+constexpr int kDeepest = 100;                  // schemas within schemas, references apart
 constexpr std::int64_t kMostWork = 1'000'000;  // values looked at and copied
 
 bool IsTooWide(const nlohmann::json& value) {
@@ -69,6 +70,23 @@ class SchemaCompiler final : public SchemaValues {
     if (!schema.is_object()) {
       return place.Fault(absl::StrFormat("expected a schema, found %s", Shown(schema)));
     }
+    if (depth_ >= kDeepest) {
+      return place.Fault("alternatives are nested too deep, or in a circle");
+    }
+    ++depth_;
+    absl::StatusOr<ExpressionId> value = ObjectSchema(schema, place);
+    --depth_;
+    return value;
+  }
+
+ private:
+  struct OpenRule {
+    RuleId rule = 0;
+    Json schema;
+    SchemaPlace place;
+  };
+
+  absl::StatusOr<ExpressionId> ObjectSchema(const Json& schema, const SchemaPlace& place) {
     YANGTUO_RETURN_IF_ERROR(Spend(static_cast<std::int64_t>(schema.size()) + 1, place));
     YANGTUO_RETURN_IF_ERROR(CheckKeywords(schema, place));
     if (schema.contains("$ref") && !HasParts(schema)) {
@@ -83,13 +101,6 @@ class SchemaCompiler final : public SchemaValues {
     }
     return Alternatives(schema, place);
   }
-
- private:
-  struct OpenRule {
-    RuleId rule = 0;
-    Json schema;
-    SchemaPlace place;
-  };
 
   absl::Status Spend(std::int64_t work, const SchemaPlace& place) {
     work_ -= work;
@@ -170,7 +181,6 @@ class SchemaCompiler final : public SchemaValues {
 
   // `schema` without $ref beside other keywords, allOf and oneOf: what they say is merged in.
   absl::StatusOr<Json> Flat(const Json& schema, const SchemaPlace& place, int depth) {
-    constexpr int kDeepest = 50;
     if (!schema.is_object()) {
       return schema;
     }
@@ -251,6 +261,7 @@ class SchemaCompiler final : public SchemaValues {
   std::map<std::string, RuleId> rules_;
   std::deque<OpenRule> open_;
   std::int64_t work_ = kMostWork;
+  int depth_ = 0;  // of Value in itself
 };
 
 }  // namespace

@@ -27,7 +27,12 @@ Json BothOf(const Json& a, const Json& b) {
   if (a == Json(false) || b == Json(false)) {
     return false;
   }
-  return {{"allOf", Json::array({a, b})}};
+  // A list is made longer, not nested: many may come together here.
+  Json all = a.is_object() && a.size() == 1 && a.contains("allOf") && a["allOf"].is_array()
+                 ? a
+                 : Json({{"allOf", Json::array({a})}});
+  all["allOf"].push_back(b);
+  return all;
 }
 
 Json AsList(const Json& types) { return types.is_array() ? types : Json::array({types}); }

@@ -374,6 +374,16 @@ TEST(JsonSchemaTest, HostileSchemasEndSoonWithAnError) {
               HasSubstr("circle"));
   EXPECT_THAT(WhyRefused(Schema(R"({"required":["a"],"properties":{"a":{"$ref":"#"}}})")),
               HasSubstr("matches no text"));
+  EXPECT_THAT(WhyRefused(Schema(R"({"$defs":{"a":{"type":"object","anyOf":[{"$ref":"#/$defs/a"},
+                                   {"required":["x"]}]}},"$ref":"#/$defs/a"})")),
+              HasSubstr("in a circle"));
+  // Many schemas for one property.
+  std::string many = R"({"allOf":[)";
+  for (int i = 0; i < 3000; ++i) {
+    many += std::string(i == 0 ? "" : ",") + R"({"properties":{"x":{"minimum":)" +
+            std::to_string(i) + "}}}";
+  }
+  EXPECT_THAT(WhyRefused(Schema(many + "]}")), HasSubstr("too large"));
   std::string product = R"({"allOf":[)";
   for (int i = 0; i < 40; ++i) {
     product += std::string(i == 0 ? "" : ",") + R"({"anyOf":[{"minimum":)" + std::to_string(i) +
