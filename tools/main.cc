@@ -10,6 +10,7 @@
 #include "tools/bench_gateway/bench_gateway_command.h"
 #include "tools/bench_kernels/bench_kernels_command.h"
 #include "tools/bench_make_model/make_model_command.h"
+#include "tools/bench_serve/bench_serve_command.h"
 #include "tools/chat/chat_command.h"
 #include "tools/convert/convert_command.h"
 #include "tools/estimate/estimate_command.h"
@@ -73,7 +74,8 @@ int main(int argc, char** argv) {
   yangtuo::AddBenchEngineCommand(bench, run);
   yangtuo::AddBenchCompareCommand(bench, run);
   yangtuo::AddBenchGatewayCommand(bench, run);
-  bench.footer("Examples:\n  yangtuo bench engine --help\n  yangtuo bench gateway --help");
+  yangtuo::AddBenchServeCommand(bench, run);
+  bench.footer("Examples:\n  yangtuo bench engine --help\n  yangtuo bench serve --help");
   app.set_version_flag("--version", std::string(yangtuo::ThisBuild().version));
   app.footer(kExamples);
   app.failure_message(Explain);

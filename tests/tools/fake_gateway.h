@@ -15,7 +15,7 @@ namespace yangtuo::testing {
 
 // A gateway that answers what a test tells it. The synchronous API keeps it short; the fields are
 // set before the calls they are for.
-class FakeGateway final : public v1::GenerationService::Service {
+class FakeGateway : public v1::GenerationService::Service {
  public:
   // What Generate answers to everything, one delta a piece.
   std::vector<std::string> pieces = {"床前", "明月光"};

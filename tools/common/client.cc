@@ -21,6 +21,21 @@ namespace {
 // For calls that compute nothing; long enough for a cluster that is busy with other requests.
 constexpr std::chrono::seconds kShortCallLimit{10};
 
+void SetLimit(grpc::ClientContext& context, Duration limit) {
+  context.set_deadline(std::chrono::system_clock::now() +
+                       std::chrono::duration_cast<std::chrono::milliseconds>(limit));
+}
+
+std::string NamesOf(const v1::ListModelsResponse& response) {
+  std::vector<std::string> names;
+  for (const v1::Model& model : response.models()) {
+    names.push_back(model.name());
+  }
+  return absl::StrJoin(names, ", ");
+}
+
+}  // namespace
+
 absl::StatusOr<std::string> ReadAuthorization(const std::string& file) {
   if (file.empty()) {
     return std::string();
@@ -40,21 +55,6 @@ absl::StatusOr<std::string> ReadAuthorization(const std::string& file) {
   }
   return "Bearer " + key;
 }
-
-void SetLimit(grpc::ClientContext& context, Duration limit) {
-  context.set_deadline(std::chrono::system_clock::now() +
-                       std::chrono::duration_cast<std::chrono::milliseconds>(limit));
-}
-
-std::string NamesOf(const v1::ListModelsResponse& response) {
-  std::vector<std::string> names;
-  for (const v1::Model& model : response.models()) {
-    names.push_back(model.name());
-  }
-  return absl::StrJoin(names, ", ");
-}
-
-}  // namespace
 
 struct Client::State {
   std::unique_ptr<v1::GenerationService::Stub> generation;

@@ -21,6 +21,10 @@ struct ClientOptions {
   std::string api_key_file = {};  // its first line is the key; empty: none
 };
 
+// The value of the authorization header for ClientOptions::api_key_file; empty when `file` is.
+// INVALID_ARGUMENT when its first line is no key.
+absl::StatusOr<std::string> ReadAuthorization(const std::string& file);
+
 // What the commands ask of a gateway. The calls block; Cancel is thread-safe, the rest is for one
 // thread. Errors are the gateway's own, or UNAVAILABLE without a reason when it is not reached.
 class Client {
