@@ -145,13 +145,16 @@ const IntegerKernels* KernelsOf(IntegerPath path) {
   const bool vnni = cpu.avx512 && cpu.avx512_vnni;
   switch (path) {
     case IntegerPath::kFastest:
-      return vnni       ? &Avx512VnniIntegerKernels()
-             : cpu.avx2 ? &Avx2IntegerKernels()
-                        : &PortableIntegerKernels();
+      return vnni           ? &Avx512VnniIntegerKernels()
+             : cpu.avx_vnni ? &AvxVnniIntegerKernels()
+             : cpu.avx2     ? &Avx2IntegerKernels()
+                            : &PortableIntegerKernels();
     case IntegerPath::kPortable:
       return &PortableIntegerKernels();
     case IntegerPath::kAvx2:
       return cpu.avx2 ? &Avx2IntegerKernels() : nullptr;
+    case IntegerPath::kAvxVnni:
+      return cpu.avx_vnni ? &AvxVnniIntegerKernels() : nullptr;
     case IntegerPath::kAvx512Vnni:
       return vnni ? &Avx512VnniIntegerKernels() : nullptr;
   }

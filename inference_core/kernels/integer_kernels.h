@@ -100,7 +100,7 @@ struct IntegerKernels {
   ScaleKernel scale;
 };
 
-enum class IntegerPath : std::uint8_t { kFastest, kPortable, kAvx2, kAvx512Vnni };
+enum class IntegerPath : std::uint8_t { kFastest, kPortable, kAvx2, kAvxVnni, kAvx512Vnni };
 
 // The kernels of a path; kFastest: the best that this CPU runs. Null where it cannot run `path`.
 [[nodiscard]] const IntegerKernels* KernelsOf(IntegerPath path);
@@ -108,6 +108,7 @@ enum class IntegerPath : std::uint8_t { kFastest, kPortable, kAvx2, kAvx512Vnni 
 // The implementations, one file each.
 [[nodiscard]] const IntegerKernels& PortableIntegerKernels();
 [[nodiscard]] const IntegerKernels& Avx2IntegerKernels();
+[[nodiscard]] const IntegerKernels& AvxVnniIntegerKernels();
 [[nodiscard]] const IntegerKernels& Avx512VnniIntegerKernels();
 
 }  // namespace yangtuo::kernels

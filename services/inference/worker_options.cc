@@ -112,6 +112,7 @@ void AddModelFlags(CLI::App& app, WorkerOptions& options) {
       {"auto", kernels::IntegerPath::kFastest},
       {"portable", kernels::IntegerPath::kPortable},
       {"avx2", kernels::IntegerPath::kAvx2},
+      {"avx_vnni", kernels::IntegerPath::kAvxVnni},
       {"avx512_vnni", kernels::IntegerPath::kAvx512Vnni}};
   app.add_option_function<std::string>(
          "--integer-instructions",

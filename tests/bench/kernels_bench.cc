@@ -34,13 +34,18 @@ void LinearRun(benchmark::State& state) {
   const std::int64_t in = state.range(2);
   const std::int64_t out = state.range(3);
   const MatmulShape shape{.in = in, .out = out};
-  MatmulOptions options{.type = type, .threads = Threads()};
+  const auto path = static_cast<IntegerPath>(state.range(4));
+  MatmulOptions options{.type = type, .integer_path = path, .threads = Threads()};
   if (!IsInteger(type)) {
     const auto finding =
         FindRowPolicy({.type = type, .shapes = {&shape, 1}, .threads = Threads(), .max_rows = 16});
     options.row_policy = finding.ok() ? finding->policy : RowPolicy{};
   }
   auto workspace = MatmulWorkspace::Create(options);
+  if (!workspace.ok()) {
+    state.SkipWithError("no such products here");
+    return;
+  }
   const AlignedBuffer<float> weight = Random(in * out);
   const StoredMatrix stored{.data = reinterpret_cast<const std::byte*>(weight.data()),
                             .dtype = DType::kF32,
@@ -63,15 +68,23 @@ void LinearRun(benchmark::State& state) {
                                     Counter::kIsIterationInvariantRate, Counter::kIs1000);
   state.counters["OP"] = Counter(2.0 * static_cast<double>(in * out * rows),
                                  Counter::kIsIterationInvariantRate, Counter::kIs1000);
-  state.SetLabel(MatmulInstructionSet(type, IntegerPath::kFastest));
+  state.SetLabel(MatmulInstructionSet(type, path));
 }
 BENCHMARK(LinearRun)
-    ->ArgNames({"type", "rows", "in", "out"})
+    ->ArgNames({"type", "rows", "in", "out", "path"})
     ->ArgsProduct({{static_cast<long>(MatmulType::kF32), static_cast<long>(MatmulType::kInt8),
                     static_cast<long>(MatmulType::kInt4)},
                    {1, 2, 4, 8, 12, 16, 32, 64, 512},
                    {4096},
-                   {22016}})
+                   {22016},
+                   {static_cast<long>(IntegerPath::kFastest)}})
+    // Instruction sets by turns.
+    ->ArgsProduct({{static_cast<long>(MatmulType::kInt8), static_cast<long>(MatmulType::kInt4)},
+                   {1, 4, 8, 64},
+                   {4096},
+                   {22016},
+                   {static_cast<long>(IntegerPath::kAvx2), static_cast<long>(IntegerPath::kAvxVnni),
+                    static_cast<long>(IntegerPath::kAvx512Vnni)}})
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
 

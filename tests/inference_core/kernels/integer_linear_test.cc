@@ -31,9 +31,10 @@ struct Case {
 std::string NameOf(const ::testing::TestParamInfo<Case>& info) {
   const Case& c = info.param;
   return std::string(c.type == MatmulType::kInt8 ? "int8_" : "int4_") +
-         (c.path == IntegerPath::kPortable ? "portable_"
-          : c.path == IntegerPath::kAvx2   ? "avx2_"
-                                           : "avx512_vnni_") +
+         (c.path == IntegerPath::kPortable  ? "portable_"
+          : c.path == IntegerPath::kAvx2    ? "avx2_"
+          : c.path == IntegerPath::kAvxVnni ? "avx_vnni_"
+                                            : "avx512_vnni_") +
          std::to_string(c.in) + "x" + std::to_string(c.out);
 }
 void PrintTo(const Case& c, std::ostream* out) {
@@ -187,8 +188,8 @@ TEST_P(IntegerLinears, TellOfValuesThatAreNoNumbersAndKeepZeros) {
 std::vector<Case> Cases() {
   std::vector<Case> cases;
   for (const MatmulType type : {MatmulType::kInt8, MatmulType::kInt4}) {
-    for (const IntegerPath path :
-         {IntegerPath::kPortable, IntegerPath::kAvx2, IntegerPath::kAvx512Vnni}) {
+    for (const IntegerPath path : {IntegerPath::kPortable, IntegerPath::kAvx2,
+                                   IntegerPath::kAvxVnni, IntegerPath::kAvx512Vnni}) {
       cases.push_back({type, path, 1, 1});
       cases.push_back({type, path, 60, 33});
       cases.push_back({type, path, 172, 64});

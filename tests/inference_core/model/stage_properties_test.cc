@@ -194,7 +194,7 @@ TEST_P(StageProperties, EveryInstructionSetGivesIntegerTypesTheSameTokens) {
   std::vector<std::vector<DriverAnswer>> answers;
   for (const kernels::IntegerPath path :
        {kernels::IntegerPath::kPortable, kernels::IntegerPath::kAvx2,
-        kernels::IntegerPath::kAvx512Vnni}) {
+        kernels::IntegerPath::kAvxVnni, kernels::IntegerPath::kAvx512Vnni}) {
     if (kernels::KernelsOf(path) == nullptr) {
       continue;
     }
