@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "inference_core/base/status_macros.h"
 #include "inference_core/kernels/dnnl_linear.h"
+#include "inference_core/kernels/grouped_linear.h"
 #include "inference_core/kernels/integer_linear.h"
 
 namespace yangtuo::kernels {
@@ -28,7 +29,7 @@ std::string MatmulInstructionSet(MatmulType type, IntegerPath path) {
 
 struct MatmulWorkspace::State {
   MatmulOptions options;
-  std::variant<DnnlWorkspace, IntegerWorkspace> of_type;
+  std::variant<DnnlWorkspace, IntegerWorkspace, GroupedWorkspace> of_type;
 };
 
 MatmulWorkspace::MatmulWorkspace(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -42,6 +43,10 @@ absl::StatusOr<MatmulWorkspace> MatmulWorkspace::Create(const MatmulOptions& opt
         "matrix products need at least one thread and one row, given %d threads, "
         "%d rows, tiles of %d",
         options.threads, options.row_policy.min_rows, options.row_policy.tile_rows));
+  }
+  if (options.type == MatmulType::kGguf) {
+    YANGTUO_ASSIGN_OR_RETURN(GroupedWorkspace of_type, GroupedWorkspace::Create(options));
+    return MatmulWorkspace(std::make_unique<State>(State{options, std::move(of_type)}));
   }
   if (IsInteger(options.type)) {
     YANGTUO_ASSIGN_OR_RETURN(IntegerWorkspace of_type, IntegerWorkspace::Create(options));
@@ -61,7 +66,7 @@ struct Linear::State {
   StackedShape shape;
   MatmulType type;
   RowPolicy row_policy;
-  std::variant<DnnlLinear, IntegerLinear> of_type;
+  std::variant<DnnlLinear, IntegerLinear, GroupedLinear> of_type;
 };
 
 Linear::Linear(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -75,6 +80,9 @@ std::int64_t Linear::bytes() const {
 }
 
 PackingLoss Linear::loss() const {
+  if (const auto* const grouped = std::get_if<GroupedLinear>(&state_->of_type)) {
+    return grouped->loss();
+  }
   const auto* const integer = std::get_if<IntegerLinear>(&state_->of_type);
   return integer == nullptr ? PackingLoss{} : integer->loss();
 }
@@ -85,6 +93,11 @@ absl::StatusOr<Linear> Linear::Pack(std::span<const StoredMatrix> parts,
   const MatmulOptions& options = workspace.options();
   if (auto* const integer = std::get_if<IntegerWorkspace>(&workspace.state_->of_type)) {
     YANGTUO_ASSIGN_OR_RETURN(IntegerLinear linear, IntegerLinear::Pack(parts, *integer));
+    return Linear(
+        std::make_unique<State>(State{shape, options.type, options.row_policy, std::move(linear)}));
+  }
+  if (auto* const grouped = std::get_if<GroupedWorkspace>(&workspace.state_->of_type)) {
+    YANGTUO_ASSIGN_OR_RETURN(GroupedLinear linear, GroupedLinear::Pack(parts, *grouped));
     return Linear(
         std::make_unique<State>(State{shape, options.type, options.row_policy, std::move(linear)}));
   }
@@ -105,7 +118,7 @@ absl::StatusOr<Linear> Linear::Restore(
   const MatmulOptions& options = workspace.options();
   auto* const integer = std::get_if<IntegerWorkspace>(&workspace.state_->of_type);
   if (integer == nullptr) {
-    return absl::UnimplementedError("only integer weights are restored from packed parts");
+    return absl::UnimplementedError("only int8 and int4 weights are restored from packed parts");
   }
   YANGTUO_ASSIGN_OR_RETURN(IntegerLinear linear,
                            IntegerLinear::Restore(shape, loss, fill, *integer));
@@ -117,7 +130,7 @@ absl::StatusOr<bool> Linear::AgreesWith(std::span<const StoredMatrix> parts,
                                         std::int64_t sample) const {
   const auto* const integer = std::get_if<IntegerLinear>(&state_->of_type);
   if (integer == nullptr) {
-    return absl::UnimplementedError("only integer weights are compared with stored ones");
+    return absl::UnimplementedError("only int8 and int4 weights are compared with stored ones");
   }
   return integer->AgreesWith(parts, sample);
 }
@@ -139,6 +152,9 @@ absl::Status Linear::Run(ConstMatrix x, Matrix y, MatmulWorkspace& workspace) co
   }
   if (const auto* const integer = std::get_if<IntegerLinear>(&state_->of_type)) {
     return integer->Run(x, y, std::get<IntegerWorkspace>(workspace.state_->of_type));
+  }
+  if (const auto* const grouped = std::get_if<GroupedLinear>(&state_->of_type)) {
+    return grouped->Run(x, y, std::get<GroupedWorkspace>(workspace.state_->of_type));
   }
   return std::get<DnnlLinear>(state_->of_type)
       .Run(x, y, std::get<DnnlWorkspace>(workspace.state_->of_type));

@@ -22,10 +22,12 @@ namespace yangtuo::kernels {
 // kF32, kBF16: oneDNN's products, sums in f32. kBF16 rounds activations to bf16.
 // kInt8, kInt4: our own; weights as DType::kInt8 and kInt4 define them, activations rounded to int8
 // per row, sums in integers, so that a row's result is the same in every call on every machine.
-enum class MatmulType : std::uint8_t { kF32, kBF16, kInt8, kInt4 };
+// kGguf: our own; GGUF's blocks to the letter, part by part in the type it is stored in (other
+// types and Q2_K as Q8_0), activations rounded to int8 per group of 32, see grouped_kernels.h.
+enum class MatmulType : std::uint8_t { kF32, kBF16, kInt8, kInt4, kGguf };
 
 [[nodiscard]] constexpr bool IsInteger(MatmulType type) {
-  return type == MatmulType::kInt8 || type == MatmulType::kInt4;
+  return type == MatmulType::kInt8 || type == MatmulType::kInt4 || type == MatmulType::kGguf;
 }
 
 // How many rows oneDNN may be given at once, so that a row's result is the same bits in every call.
@@ -103,8 +105,8 @@ class Linear {
   static absl::StatusOr<Linear> Pack(std::span<const StoredMatrix> parts,
                                      MatmulWorkspace& workspace);
 
-  // What Pack made in an integer type, in parts of bytes: the same for every instruction set. None
-  // for other types, which oneDNN packs for one machine.
+  // What Pack made in int8 or int4, in parts of bytes: the same for every instruction set. None
+  // for other types: oneDNN packs for one machine, and GGUF's blocks are packed as fast as read.
   [[nodiscard]] std::vector<std::span<const std::byte>> packed() const;
   // A weight of `shape` from such parts: `fill` is called for each, in order; `loss` is what Pack
   // had found. UNIMPLEMENTED for types that have none.

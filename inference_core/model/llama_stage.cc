@@ -152,11 +152,13 @@ absl::StatusOr<OpenedModel> Open(const StageOptions& options) {
     resolved.weight_type = WeightTypeFor(*checkpoint.tensors);
   }
   YANGTUO_ASSIGN_OR_RETURN(
-      Numerics numerics, DecideNumerics(checkpoint.config, {.type = resolved.weight_type,
-                                                            .kv_type = resolved.kv_type,
-                                                            .path = resolved.integer_path,
-                                                            .threads = resolved.threads,
-                                                            .max_rows = resolved.max_step_tokens}));
+      Numerics numerics,
+      DecideNumerics(checkpoint.config, {.stored = StoredTypes(*checkpoint.tensors),
+                                         .type = resolved.weight_type,
+                                         .kv_type = resolved.kv_type,
+                                         .path = resolved.integer_path,
+                                         .threads = resolved.threads,
+                                         .max_rows = resolved.max_step_tokens}));
   return OpenedModel{.config = std::move(checkpoint.config),
                      .tensors = std::move(checkpoint.tensors),
                      .digest = std::move(checkpoint.digest),

@@ -17,7 +17,7 @@ namespace yangtuo {
 
 // kAuto: int8 or int4 where the model's products are stored so (int4 for other types of five bits
 // and less, int8 for others of nine and less); else bf16 where the CPU multiplies it, else f32.
-enum class WeightType : std::uint8_t { kAuto, kF32, kBF16, kInt8, kInt4 };
+enum class WeightType : std::uint8_t { kAuto, kF32, kBF16, kInt8, kInt4, kGguf };
 
 // Which part of a model to load, and how much to hold.
 struct StageOptions {
@@ -47,7 +47,7 @@ struct ModelIdentity {
   LlamaConfig config;
   std::string digest;       // content digest, hexadecimal
   std::string numerics;     // as in StageInfo
-  std::string weight_type;  // "f32", "bf16", "int8" or "int4", the choice that kAuto made
+  std::string weight_type;  // "f32", "bf16", "int8", "int4" or "gguf", the choice that kAuto made
 };
 
 absl::StatusOr<ModelIdentity> IdentifyModel(const StageOptions& options);

@@ -45,7 +45,8 @@ class WeightReader {
 
   absl::StatusOr<EmbeddingTable> Embedding(const MatrixName& name) const {
     // Integer products come with the wish for little memory, and round more than this does.
-    const EmbeddingTable::Keep keep = kernels::IsInteger(workspace_.options().type)
+    const kernels::MatmulType type = workspace_.options().type;
+    const EmbeddingTable::Keep keep = kernels::IsInteger(type) && type != kernels::MatmulType::kGguf
                                           ? EmbeddingTable::Keep::kInt8
                                           : EmbeddingTable::Keep::kAsStored;
     YANGTUO_ASSIGN_OR_RETURN(const std::size_t index, Find(name.tensor, {name.out, name.in}));

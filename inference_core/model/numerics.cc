@@ -1,12 +1,14 @@
 #include "inference_core/model/numerics.h"
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
 #include "inference_core/base/status_macros.h"
+#include "inference_core/kernels/grouped_rows.h"
 #include "inference_core/kernels/row_policy.h"
 #include "inference_core/model/llama_weights.h"
 
@@ -26,6 +28,8 @@ kernels::MatmulType TypeOfProducts(WeightType type) {
       return kernels::MatmulType::kInt8;
     case WeightType::kInt4:
       return kernels::MatmulType::kInt4;
+    case WeightType::kGguf:
+      return kernels::MatmulType::kGguf;
     case WeightType::kAuto:
       break;
   }
@@ -42,6 +46,8 @@ const char* NameOf(kernels::MatmulType type) {
       return "int8";
     case kernels::MatmulType::kInt4:
       return "int4";
+    case kernels::MatmulType::kGguf:
+      return "gguf";
   }
   return "?";
 }
@@ -55,8 +61,11 @@ absl::StatusOr<Numerics> DecideNumerics(const LlamaConfig& config,
   numerics.matmul.integer_path = question.path;
   numerics.matmul.threads = question.threads;
   numerics.weight_type = NameOf(numerics.matmul.type);
-  const std::string types =
-      absl::StrFormat("%s/kv-%s", numerics.weight_type, kernels::NameOf(question.kv_type));
+  std::string weights = numerics.weight_type;
+  if (numerics.matmul.type == kernels::MatmulType::kGguf) {
+    weights += "-" + question.stored;
+  }
+  const std::string types = absl::StrFormat("%s/kv-%s", weights, kernels::NameOf(question.kv_type));
   const std::string instructions =
       kernels::MatmulInstructionSet(numerics.matmul.type, question.path);
   if (kernels::IsInteger(numerics.matmul.type)) {
@@ -80,6 +89,20 @@ absl::StatusOr<Numerics> DecideNumerics(const LlamaConfig& config,
   numerics.name = absl::StrFormat("%s/%s/%s/%08x/v%d", types, instructions, finding->policy.Name(),
                                   finding->fingerprint, kNumericsVersion);
   return numerics;
+}
+
+std::string StoredTypes(const TensorSource& tensors) {
+  std::set<DType> types;
+  for (const TensorSpec& tensor : tensors.tensors()) {
+    if (tensor.shape.size() == 2) {
+      types.insert(kernels::IsGrouped(tensor.dtype) ? tensor.dtype : DType::kQ8_0);
+    }
+  }
+  std::string names;
+  for (const DType type : types) {
+    names += absl::StrFormat("%s%s", names.empty() ? "" : "+", yangtuo::NameOf(type));
+  }
+  return names;
 }
 
 WeightType WeightTypeFor(const TensorSource& tensors) {

@@ -99,7 +99,7 @@ struct StageInfo {
   // Weight type + KV type + instruction-set path + engine numerics version. With the digest it
   // makes the numerics id: same id, same tokens.
   std::string numerics;
-  std::string weight_type;  // "f32", "bf16", "int8" or "int4"
+  std::string weight_type;  // "f32", "bf16", "int8", "int4" or "gguf"
   // What became of this stage's own packed weights, for people: "read ...", "written ...", "not
   // written: ..."; empty where none are kept.
   std::string packed_weights = {};

@@ -354,7 +354,10 @@ void Worker::Parts::LogLoaded(const StageInfo& info) const {
     Log(LogLevel::kInfo, "weights quantized as they were loaded",
         {{"weight_type", info.weight_type},
          {"relative_rms_error", info.weights_error},
-         {"measured_on", "one row in 16"}});
+         {"measured_on", "one row in 16"},
+         {"avoided_by", known.stage.model.extension() == ".gguf" && info.weight_type != "gguf"
+                            ? "--weight-type gguf"
+                            : "yangtuo quantize"}});
   }
 }
 

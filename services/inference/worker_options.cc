@@ -30,6 +30,7 @@ constexpr char kExamples[] = R"(Examples:
   yangtuo-worker --model models/poem-alpaca
   yangtuo-worker --model models/alpaca-7b --weight-type int4 --kv-memory 8GiB --max-running 32
   yangtuo-worker --model models/llama-7b --adapter adapters/chinese-llama --weight-type int8
+  yangtuo-worker --model models/alpaca-7b-q4_k.gguf --weight-type gguf
 
   Two workers with half of the layers each; the second one starts first or last, as you like:
   yangtuo-worker --model models/poem-alpaca --shard=1/2 --listen 127.0.0.1:0 \
@@ -69,11 +70,9 @@ void AddSeconds(CLI::App& app, const char* flag, Duration& value, const char* de
 }
 
 void AddModelFlags(CLI::App& app, WorkerOptions& options) {
-  static const std::map<std::string, WeightType> kWeightTypes = {{"auto", WeightType::kAuto},
-                                                                 {"f32", WeightType::kF32},
-                                                                 {"bf16", WeightType::kBF16},
-                                                                 {"int8", WeightType::kInt8},
-                                                                 {"int4", WeightType::kInt4}};
+  static const std::map<std::string, WeightType> kWeightTypes = {
+      {"auto", WeightType::kAuto}, {"f32", WeightType::kF32},   {"bf16", WeightType::kBF16},
+      {"int8", WeightType::kInt8}, {"int4", WeightType::kInt4}, {"gguf", WeightType::kGguf}};
   app.add_option_function<std::string>(
          "--model", [&options](const std::string& path) { options.stage.model = path; },
          "Model: a folder in Hugging Face or Meta layout, or a GGUF or llama2.c file")
@@ -95,8 +94,8 @@ void AddModelFlags(CLI::App& app, WorkerOptions& options) {
          "--weight-type",
          [&options](const std::string& name) { options.stage.weight_type = kWeightTypes.at(name); },
          "What products compute with; auto: int8 or int4 where the model is stored in few bits, "
-         "else "
-         "bf16 where the CPU multiplies it, else f32")
+         "else bf16 where the CPU multiplies it, else f32; gguf: the blocks of a GGUF file to the "
+         "letter")
       ->check(CLI::IsMember(kWeightTypes))
       ->default_function([&options] {
         for (const auto& [name, type] : kWeightTypes) {
@@ -119,7 +118,8 @@ void AddModelFlags(CLI::App& app, WorkerOptions& options) {
          [&options](const std::string& name) {
            options.stage.integer_path = kInstructionSets.at(name);
          },
-         "Instruction set of int8 and int4 products, which all give the same tokens; auto: the "
+         "Instruction set of int8, int4 and gguf products, which all give the same tokens; auto: "
+         "the "
          "best that the CPU has")
       ->check(CLI::IsMember(kInstructionSets))
       ->default_function([&options] {

@@ -8,9 +8,9 @@
 
 namespace yangtuo {
 
-// Weight types by the names that flags have: "auto", "f32", "bf16", "int8", "int4".
+// Weight types by the names that flags have: "auto", "f32", "bf16", "int8", "int4", "gguf".
 [[nodiscard]] inline std::vector<std::string> WeightTypeNames() {
-  return {"auto", "f32", "bf16", "int8", "int4"};
+  return {"auto", "f32", "bf16", "int8", "int4", "gguf"};
 }
 
 // `name` is one of them.

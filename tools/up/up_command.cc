@@ -42,8 +42,9 @@ void AddProcessFlags(CLI::App& app, UpOptions& options) {
   app.add_option("--kv-type", options.kv_type, "what the KV cache is kept as [the worker's choice]")
       ->check(CLI::IsMember({"f32", "bf16", "int8"}));
   app.add_option("--weight-type", options.weight_type,
-                 "what products compute with [as the model is stored]")
-      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8", "int4"}));
+                 "what products compute with; gguf: the blocks of a GGUF file to the letter, where "
+                 "auto re-encodes them as int8 or int4 [auto: as the model is stored]")
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8", "int4", "gguf"}));
   app.add_option("--adapter", options.adapters,
                  "LoRA adapter to merge into the model while it is read; may be given again")
       ->type_name("FOLDER")
