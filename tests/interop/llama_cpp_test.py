@@ -18,7 +18,7 @@ DATA = SOURCE.parent / "shared" / "data"
 FOLDER = BUILD / "tests" / "interop"
 # Between the two largest logits, of the recorded model in f32: below it, a rounding decides. llama.cpp
 # multiplies Q8_0 weights with activations that it rounds to 8 bits as well.
-MARGINS = {"f16": 0.03, "q8_0": 0.25}
+MARGINS = {"f16": 0.03, "q8_0": 0.25, "q4_0": 0.25, "q4_k": 0.25}
 
 sys.path.insert(0, str(SOURCE / "tests" / "inference_core" / "quant"))
 sys.path.insert(0, str(SOURCE / "tests" / "inference_core" / "model"))
@@ -149,6 +149,11 @@ class LlamaCppTest(unittest.TestCase):
 
     def test_live_worker_continues_q8_0_stories_as_llama_cpp(self):
         self.check_live_cluster(DATA / "weights" / "stories260K" / "hf-f16", "logits-stories260K.jsonl", "q8_0", "auto")
+
+    def test_live_worker_continues_poems_to_the_letter(self):
+        for kind in ("q8_0", "q4_0", "q4_k"):
+            with self.subTest(type=kind):
+                self.check_live_cluster(DATA / "weights" / "poem-llama", "logits-poem-llama.jsonl", kind, "gguf")
 
     def test_every_type_loads_and_writes_poems(self):
         """The first ids of most poems are those of f32; after a close choice the rest may differ."""

@@ -34,6 +34,7 @@ std::vector<Model> Models() {
   if (const auto stories = SharedData("weights/stories260K/hf-f32"); stories.has_value()) {
     models.push_back({"stories260K", *stories, WeightType::kF32, kernels::KvType::kInt8});
     models.push_back({"stories260K", *stories, WeightType::kF32, kernels::KvType::kF32});
+    models.push_back({"stories260K", *stories, WeightType::kGguf, kernels::KvType::kBf16});
   }
   return models;
 }
