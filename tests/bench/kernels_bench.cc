@@ -11,6 +11,7 @@
 #include "inference_core/kernels/linear.h"
 #include "inference_core/kernels/paged_attention.h"
 #include "inference_core/kernels/row_policy.h"
+#include "inference_core/quant/quant.h"
 
 namespace yangtuo::kernels {
 namespace {
@@ -47,10 +48,24 @@ void LinearRun(benchmark::State& state) {
     return;
   }
   const AlignedBuffer<float> weight = Random(in * out);
-  const StoredMatrix stored{.data = reinterpret_cast<const std::byte*>(weight.data()),
-                            .dtype = DType::kF32,
-                            .out = out,
-                            .in = in};
+  StoredMatrix stored{.data = reinterpret_cast<const std::byte*>(weight.data()),
+                      .dtype = DType::kF32,
+                      .out = out,
+                      .in = in};
+  std::vector<std::byte> blocks;
+  if (type == MatmulType::kGguf) {  // of Q4_0
+    const auto row_bytes = static_cast<std::size_t>(RowBytes(DType::kQ4_0, in));
+    blocks.resize(static_cast<std::size_t>(out) * row_bytes);
+    for (std::size_t row = 0; row < static_cast<std::size_t>(out); ++row) {
+      const auto columns = static_cast<std::size_t>(in);
+      const absl::Status quantized =
+          QuantizeRow(DType::kQ4_0, weight.span().subspan(row * columns, columns), {},
+                      std::span(blocks).subspan(row * row_bytes, row_bytes));
+      benchmark::DoNotOptimize(quantized.ok());
+    }
+    stored.data = blocks.data();
+    stored.dtype = DType::kQ4_0;
+  }
   auto linear = Linear::Pack({&stored, 1}, *workspace);
   if (!linear.ok()) {
     state.SkipWithError("no such products here");
@@ -73,7 +88,7 @@ void LinearRun(benchmark::State& state) {
 BENCHMARK(LinearRun)
     ->ArgNames({"type", "rows", "in", "out", "path"})
     ->ArgsProduct({{static_cast<long>(MatmulType::kF32), static_cast<long>(MatmulType::kInt8),
-                    static_cast<long>(MatmulType::kInt4)},
+                    static_cast<long>(MatmulType::kInt4), static_cast<long>(MatmulType::kGguf)},
                    {1, 2, 4, 8, 12, 16, 32, 64, 512},
                    {4096},
                    {22016},
