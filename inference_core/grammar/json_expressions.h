@@ -19,8 +19,7 @@ class JsonExpressions {
 
   // Nothing, a space, or a line break with indentation.
   ExpressionId Break();
-  // A string that is one of `characters`, with its quotes left out: as itself where JSON allows
-  // it, else escaped.
+  // One character of a string, out of `characters`: as itself where JSON allows it, else escaped.
   ExpressionId Characters(const CodePoints& characters);
   // Any one character of a string, however it is escaped.
   ExpressionId AnyCharacter();

@@ -12,8 +12,8 @@
 
 namespace yangtuo {
 
-// Where a text is in a grammar. A value, and the same one whenever the same may follow in the same
-// way. Grammars that are ambiguous so far have several threads; most places have one.
+// Where a text is in a grammar. A value: what may follow depends on it alone. Where a grammar is
+// ambiguous so far there are several threads; most places have one.
 struct Place {
   // For every thread: state, number of callers, the states to return to (innermost first).
   std::vector<std::int32_t> threads;
