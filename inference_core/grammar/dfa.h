@@ -14,7 +14,7 @@ namespace yangtuo {
 // What compiling one grammar may still spend: a hostile one ends with an error, not in a long time.
 class BuildBudget {
  public:
-  static constexpr std::int64_t kSteps = 300'000'000;  // about half a second
+  static constexpr std::int64_t kSteps = 200'000'000;  // half a second or so
   static constexpr std::int64_t kNodes = 1'000'000;    // of rules written out, some 100 bytes each
   static constexpr std::int64_t kStates = 100'000;     // of automata, all rules together
   static constexpr std::int64_t kBytes = 64 << 20;     // of their transitions
