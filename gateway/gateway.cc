@@ -134,7 +134,8 @@ struct Gateway::State {
                  .limits = options.limits,
                  .resume = options.resume,
                  .queue = options.queue,
-                 .tracer = *tracer},
+                 .tracer = *tracer,
+                 .grammars = grammars},
         front_end(services, options.front_end),
         http_front_end(services, options.front_end, [this] { return ready && !draining; }) {}
 
@@ -185,6 +186,7 @@ struct Gateway::State {
   Admission admission;
   WorkerPool workers;
   const std::shared_ptr<TokenizerPool> tokenizers;
+  GrammarCache grammars;
   FlowServices services;
   GrpcFrontEnd front_end;
   HttpFrontEnd http_front_end;

@@ -102,6 +102,7 @@ void GenerationFlow::Begin() {
 
 absl::Status GenerationFlow::Prepare() {
   YANGTUO_RETURN_IF_ERROR(CheckGenerateRequest(request_, services_.limits));
+  YANGTUO_RETURN_IF_ERROR(CheckConstraint(request_, services_.grammars));
   YANGTUO_RETURN_IF_ERROR(scope_->caller().CheckPriority(request_.priority()));
   YANGTUO_ASSIGN_OR_RETURN(model_, ResolveFor(services_, scope_->caller(), request_.model()));
   const std::string& name = model_.status->model();

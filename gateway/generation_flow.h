@@ -19,6 +19,7 @@
 #include "gateway/tokenizer_pool.h"
 #include "gateway/worker_pool.h"
 #include "inference_core/base/mutex.h"
+#include "inference_core/grammar/grammar_cache.h"
 #include "yangtuo/v1/generation.pb.h"
 
 namespace yangtuo::gateway {
@@ -50,6 +51,7 @@ struct FlowServices {
   ResumeLimits resume;
   QueueLimits queue = {};
   Tracer& tracer;
+  GrammarCache& grammars;
 };
 
 // The model that a caller means by `name`, which may be empty when only one is served or allowed.

@@ -6,6 +6,7 @@
 #include "absl/strings/cord.h"
 #include "absl/strings/str_format.h"
 #include "google/rpc/error_details.pb.h"
+#include "services/common/constraint.h"
 #include "services/common/request_context.h"
 #include "services/common/status.h"
 
@@ -208,6 +209,24 @@ absl::Status CheckGenerateRequest(const v1::GenerateRequest& request, const Requ
                                           kMaxPriority, kMaxPriority));
   }
   CheckId(request.request_id(), found);
+  return found.ToStatus();
+}
+
+absl::Status CheckConstraint(const v1::GenerateRequest& request, GrammarCache& grammars) {
+  if (!request.sampling().has_constraint()) {
+    return absl::OkStatus();
+  }
+  Violations found;
+  const v1::Constraint& constraint = request.sampling().constraint();
+  const absl::StatusOr<GrammarSpec> spec = ToGrammarSpec(constraint);
+  const absl::Status status = spec.ok() ? grammars.Get(*spec).status() : spec.status();
+  if (!status.ok()) {
+    found.Add("sampling.constraint." + ConstraintField(constraint), std::string(status.message()));
+  }
+  if (request.stop().ignore_eos()) {
+    found.Add("stop.ignore_eos",
+              "does not go with sampling.constraint: the answer ends where it is complete");
+  }
   return found.ToStatus();
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "inference_core/grammar/grammar_cache.h"
 #include "yangtuo/v1/generation.pb.h"
 
 // What a request may say, as pure functions. All violations of a request are reported together:
@@ -27,6 +28,9 @@ struct ModelBounds {
 // Everything that can be said without knowing the model. NOT_FOUND when an adapter is named: none
 // can be served.
 absl::Status CheckGenerateRequest(const v1::GenerateRequest& request, const RequestLimits& limits);
+
+// The constraint, if there is one, can be held to: `grammars` keeps what it compiles to.
+absl::Status CheckConstraint(const v1::GenerateRequest& request, GrammarCache& grammars);
 
 // Token ids within the vocabulary, limits within the context.
 absl::Status CheckAgainstModel(const v1::GenerateRequest& request, const ModelBounds& model);

@@ -88,6 +88,12 @@ std::string PublicField(std::string field) {
       {"stop.stop_strings", "stop"},
       {"stop.stop_token_ids", "stop_token_ids"},
       {"stop.ignore_eos", "ignore_eos"},
+      // Clients have several names for each of these.
+      {"sampling.constraint.json_object", "json_object"},
+      {"sampling.constraint.json_schema", "json_schema"},
+      {"sampling.constraint.regex", "regex"},
+      {"sampling.constraint.grammar", "grammar"},
+      {"sampling.constraint.choices", "choice"},
       {"text", "prompt"},
       {"token_ids.ids", "prompt"},
       {"token_ids", "tokens"},

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "gateway/openai/structured_output.h"
 #include "inference_core/base/status_macros.h"
 
 namespace yangtuo::gateway::openai {
@@ -106,23 +107,13 @@ bool IsEmpty(const Json& value) {
 
 // What this server knows and does not do; honouring it silently would be a wrong answer.
 void RefuseUnsupported(Fields& fields) {
-  for (const char* name :
-       {"suffix", "tools", "functions", "grammar", "json_schema", "guided_json", "guided_regex",
-        "guided_choice", "guided_grammar", "structured_outputs", "use_beam_search"}) {
+  for (const char* name : {"suffix", "tools", "functions", "use_beam_search"}) {
     if (const Json* value = fields.Find(name); value != nullptr && !IsEmpty(*value)) {
       fields.Fail(UnsupportedField(name, "is not supported by this server: leave it out"));
     }
   }
   if (const auto beams = fields.Count("num_beams"); beams.value_or(1) > 1) {
     fields.Fail(UnsupportedField("num_beams", "must be 1: beam search is not supported"));
-  }
-  if (const Json* format = fields.Find("response_format"); format != nullptr) {
-    const bool text =
-        format->is_object() && format->contains("type") && (*format)["type"] == "text";
-    if (!text) {
-      fields.Fail(UnsupportedField(
-          "response_format", "must be {\"type\": \"text\"}: other formats are not supported"));
-    }
   }
 }
 
@@ -252,6 +243,7 @@ absl::StatusOr<GenerateCall> ParseGenerateCall(Api api, const Json& body) {
   ReadLogitBias(fields, *request.mutable_sampling());
   ReadLogprobs(api, fields, *request.mutable_sampling());
   ReadStop(api, fields, *request.mutable_stop());
+  ReadConstraint(fields, *request.mutable_sampling());
   RefuseUnsupported(fields);
   ReadStreaming(fields, call);
   ReadChoices(fields, call, request);

@@ -13,7 +13,8 @@
 // Request bodies: untrusted JSON, and its members with their types.
 namespace yangtuo::gateway::openai {
 
-using Json = nlohmann::json;
+// Members stay in their order: it is the order of the keys in an answer that a schema describes.
+using Json = nlohmann::ordered_json;
 
 // INVALID_ARGUMENT for what is not a JSON object in valid UTF-8, or is nested more than 64 deep.
 absl::StatusOr<Json> ParseBody(std::string_view body);

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "inference_core/base/clock.h"
+#include "inference_core/grammar/grammar_spec.h"
 #include "inference_core/kv_cache/block_key.h"
 #include "inference_core/model/stage.h"
 #include "inference_core/sampling/sampling_params.h"
@@ -85,6 +86,7 @@ struct EngineRequest {
   std::vector<TokenId> prompt_ids;   // at least one
   std::vector<TokenId> resumed_ids;  // answer tokens that exist already; not delivered again
   SamplingParams sampling;           // end_ids is set by the engine from stop_ids
+  std::optional<GrammarSpec> constraint = std::nullopt;  // of the answer's text; needs a stop id
   // Ends the sequence, not delivered: the model's EOS unless ignored, and the request's stop ids.
   std::vector<TokenId> stop_ids;
   std::optional<std::int32_t> max_new_tokens;  // default: the rest of the context
@@ -147,8 +149,9 @@ class Engine {
   virtual ~Engine() = default;
 
   // Takes a request or refuses it at once: INVALID_ARGUMENT (empty or too long a prompt, id outside
-  // the vocabulary; the message has the numbers), RESOURCE_EXHAUSTED (queue full), UNAVAILABLE
-  // (draining, or a shard is lost). After OK, `sink` gets exactly one OnFinished.
+  // the vocabulary; the message has the numbers), FAILED_PRECONDITION (a constraint that cannot be
+  // held here), RESOURCE_EXHAUSTED (queue full), UNAVAILABLE (draining, or a shard is lost). After
+  // OK, `sink` gets exactly one OnFinished.
   virtual absl::StatusOr<SequenceId> Submit(EngineRequest request, SequenceSink* sink) = 0;
 
   // Ends a sequence with CANCELLED and frees its blocks within one step. Unknown ids are ignored.

@@ -76,6 +76,18 @@ absl::Status CheckRequest(const EngineRequest& request, const StageInfo& info) {
         absl::StrFormat("an embedding has no answer to resume, but %d resumed ids were given",
                         request.resumed_ids.size()));
   }
+  if (request.constraint.has_value()) {
+    if (request.task == SequenceTask::kEmbed || request.stop_ids.empty()) {
+      return absl::InvalidArgumentError(
+          "a constraint is of an answer that ends with an end-of-text token: there is none here, "
+          "or it is ignored");
+    }
+    if (!info.constrains) {
+      return absl::FailedPreconditionError(
+          "this worker group cannot hold answers to a constraint: its last worker found no "
+          "tokenizer beside the model, or one without a token for every byte");
+    }
+  }
   YANGTUO_RETURN_IF_ERROR(CheckIds(request, info));
   const std::size_t known = request.prompt_ids.size() + request.resumed_ids.size();
   // An embedding needs a place for every position, an answer room for one more token.

@@ -411,6 +411,7 @@ void StepLoop::AddRows(const PlannedRows& planned, StepRows& rows, Step& step,
          .prompt_ids = sequence.request.prompt_ids,
          .emitted_ids = {sequence.known.begin() + sequence.num_prompt(), sequence.known.end()},
          .sampling = sequence.request.sampling,
+         .constraint = sequence.request.constraint,
          .prompt_logprobs = sequence.request.prompt_logprobs,
          .traceparent = sequence.request.traceparent});
   }

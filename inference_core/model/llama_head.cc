@@ -50,8 +50,9 @@ std::vector<float> UnitMean(std::span<const double> sum) {
 
 }  // namespace
 
-LlamaHead::LlamaHead(LlamaShard& shard)
+LlamaHead::LlamaHead(LlamaShard& shard, std::shared_ptr<AnswerConstraints> constraints)
     : shard_(shard),
+      constraints_(std::move(constraints)),
       gathered_(static_cast<std::size_t>(kRowsAtOnce * shard.options().config.hidden)),
       normed_(gathered_.size()),
       logits_(static_cast<std::size_t>(kRowsAtOnce * shard.options().config.vocab)) {}
@@ -89,22 +90,49 @@ absl::Status LlamaHead::CheckRows(const Step& step, const StepRows& rows) const 
   return absl::OkStatus();
 }
 
+absl::StatusOr<LlamaHead::Sequence> LlamaHead::Open(const SequenceOpen& open) const {
+  const bool embeds = open.task == SequenceTask::kEmbed;
+  const auto hidden = static_cast<std::size_t>(shard_.options().config.hidden);
+  SamplingParams sampling = open.sampling;
+  std::optional<Constrained> constrained;
+  if (open.constraint.has_value()) {
+    if (constraints_ == nullptr) {
+      return absl::FailedPreconditionError(
+          "answers cannot be held to a constraint here: the model's tokenizer is not known");
+    }
+    YANGTUO_ASSIGN_OR_RETURN(AnswerConstraint constraint,
+                             constraints_->Begin(*open.constraint, open.emitted_ids));
+    const auto prompt = static_cast<std::int32_t>(open.prompt_ids.size());
+    constrained.emplace(Constrained{.constraint = std::move(constraint),
+                                    .end_ids = sampling.end_ids,
+                                    .least_position = prompt + sampling.min_new_tokens,
+                                    .logprobs = sampling.logprobs.has_value()});
+    // Both are seen to around the sampler.
+    sampling.min_new_tokens = 0;
+    sampling.logprobs.reset();
+  }
+  return Sequence{.task = open.task,
+                  .prompt = open.prompt_logprobs ? open.prompt_ids : std::vector<TokenId>(),
+                  .prompt_logprobs = open.prompt_logprobs && !embeds,
+                  .alternatives = open.sampling.logprobs.value_or(0),
+                  .sampler = SequenceSampler(sampling, open.prompt_ids, open.emitted_ids),
+                  .constrained = std::move(constrained),
+                  .hidden_sum = std::vector<double>(embeds ? hidden : 0),
+                  .summed = 0};
+}
+
 absl::Status LlamaHead::Begin(const Step& step) {
   for (const StepRows& rows : step.rows) {
     YANGTUO_RETURN_IF_ERROR(CheckRows(step, rows));
   }
+  std::vector<Sequence> opened;
+  opened.reserve(step.opens.size());
   for (const SequenceOpen& open : step.opens) {
-    const bool embeds = open.task == SequenceTask::kEmbed;
-    const auto hidden = static_cast<std::size_t>(shard_.options().config.hidden);
-    sequences_.insert_or_assign(
-        open.id,
-        Sequence{.task = open.task,
-                 .prompt = open.prompt_logprobs ? open.prompt_ids : std::vector<TokenId>(),
-                 .prompt_logprobs = open.prompt_logprobs && !embeds,
-                 .alternatives = open.sampling.logprobs.value_or(0),
-                 .sampler = SequenceSampler(open.sampling, open.prompt_ids, open.emitted_ids),
-                 .hidden_sum = std::vector<double>(embeds ? hidden : 0),
-                 .summed = 0});
+    YANGTUO_ASSIGN_OR_RETURN(Sequence sequence, Open(open));
+    opened.push_back(std::move(sequence));
+  }
+  for (std::size_t i = 0; i < opened.size(); ++i) {
+    sequences_.insert_or_assign(step.opens[i].id, std::move(opened[i]));
   }
   for (const SequenceId id : step.closes) {
     sequences_.erase(id);
@@ -183,6 +211,27 @@ void LlamaHead::Collect(const Step& step, ConstMatrix x, StepResult& result) {
   }
 }
 
+absl::StatusOr<SampledToken> LlamaHead::SampleConstrained(Sequence& sequence,
+                                                          std::span<float> logits) {
+  Constrained& held = *sequence.constrained;
+  // Log-probabilities are of the model's own distribution.
+  std::vector<float> own;
+  if (held.logprobs) {
+    own.assign(logits.begin(), logits.end());
+  }
+  held.constraint.Mask(logits, held.end_ids, sequence.sampler.position() < held.least_position);
+  SampledToken token = sequence.sampler.Sample(logits);
+  if (held.logprobs) {
+    token = GivenToken(own, token.id, sequence.alternatives);
+  }
+  const bool ends =
+      std::find(held.end_ids.begin(), held.end_ids.end(), token.id) != held.end_ids.end();
+  if (!ends) {
+    YANGTUO_RETURN_IF_ERROR(held.constraint.Accept(token.id));
+  }
+  return token;
+}
+
 absl::Status LlamaHead::Answer(std::span<const LogitsRow> rows, ConstMatrix x) {
   const auto count = static_cast<std::int64_t>(rows.size());
   const Matrix gathered(gathered_.data(), {count, x.dim(1)});
@@ -194,6 +243,7 @@ absl::Status LlamaHead::Answer(std::span<const LogitsRow> rows, ConstMatrix x) {
   }
   YANGTUO_RETURN_IF_ERROR(shard_.Logits(gathered, normed, logits));
   std::vector<char> finite(rows.size(), 0);
+  std::vector<char> unfit(rows.size(), 0);
   kernels::ParallelFor(shard_.options().threads, count, [&](std::int64_t i) {
     const auto at = static_cast<std::size_t>(i);
     const LogitsRow& row = rows[at];
@@ -202,8 +252,18 @@ absl::Status LlamaHead::Answer(std::span<const LogitsRow> rows, ConstMatrix x) {
       return;
     }
     finite[at] = 1;
-    *row.answer = row.given.has_value() ? GivenToken(values, *row.given, row.sequence->alternatives)
-                                        : row.sequence->sampler.Sample(values);
+    if (row.given.has_value()) {
+      *row.answer = GivenToken(values, *row.given, row.sequence->alternatives);
+    } else if (row.sequence->constrained.has_value()) {
+      absl::StatusOr<SampledToken> token = SampleConstrained(*row.sequence, values);
+      if (token.ok()) {
+        *row.answer = *std::move(token);
+      } else {
+        unfit[at] = 1;
+      }
+    } else {
+      *row.answer = row.sequence->sampler.Sample(values);
+    }
   });
   const auto broken = std::find(finite.begin(), finite.end(), 0);
   if (broken != finite.end()) {
@@ -211,6 +271,12 @@ absl::Status LlamaHead::Answer(std::span<const LogitsRow> rows, ConstMatrix x) {
         "sequence %d: the model gave logits that are not finite numbers; its weights may be "
         "damaged (see `yangtuo verify`)",
         rows[static_cast<std::size_t>(broken - finite.begin())].id));
+  }
+  const auto misfit = std::find(unfit.begin(), unfit.end(), 1);
+  if (misfit != unfit.end()) {
+    return absl::InternalError(
+        absl::StrFormat("sequence %d: a token was chosen that its constraint does not allow",
+                        rows[static_cast<std::size_t>(misfit - unfit.begin())].id));
   }
   return absl::OkStatus();
 }

@@ -130,6 +130,7 @@ StageInfo Joined(StageInfo info, const StageInfo& next) {
   info.kv_blocks = std::min(info.kv_blocks, next.kv_blocks);
   info.max_step_tokens = std::min(info.max_step_tokens, next.max_step_tokens);
   info.depth = next.depth + 1;
+  info.constrains = next.constrains;
   return info;
 }
 
@@ -236,7 +237,8 @@ StageInfo InfoOf(const OpenedModel& model) {
           .kv_block_size = kKvBlockSize,
           .kv_blocks = 0,
           .max_step_tokens = model.options.max_step_tokens,
-          .depth = 1};
+          .depth = 1,
+          .constrains = model.options.constraints != nullptr};
 }
 
 absl::StatusOr<std::unique_ptr<Stage>> LoadOpened(const OpenedModel& model,
@@ -248,7 +250,8 @@ absl::StatusOr<std::unique_ptr<Stage>> LoadOpened(const OpenedModel& model,
   info.kv_blocks = shard->kv().shape().blocks;
   info.weights_error = shard->weights().loss().relative();
   if (next == nullptr) {
-    return std::make_unique<LocalStage>(std::move(info), std::move(shard));
+    return std::make_unique<LocalStage>(std::move(info), std::move(shard),
+                                        model.options.constraints);
   }
   info = Joined(std::move(info), next->info());
   return std::make_unique<PipelineStage>(std::move(info), std::move(shard), std::move(next));

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "inference_core/formats/hf_config.h"
+#include "inference_core/grammar/answer_constraint.h"
 #include "inference_core/kernels/integer_kernels.h"
 #include "inference_core/kernels/kv_layout.h"
 #include "inference_core/model/product_observer.h"
@@ -39,6 +40,8 @@ struct StageOptions {
   std::filesystem::path packed_weights;
   // Weights of fewer bytes are packed sooner than it pays to keep them.
   std::int64_t packed_weights_least_bytes = std::int64_t{128} << 20;
+  // Holds answers to constraints at the model's end; null: such sequences are refused.
+  std::shared_ptr<AnswerConstraints> constraints;
   ProductObserver* observer = nullptr;  // none, or one that outlives the stage
 };
 

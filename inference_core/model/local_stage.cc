@@ -15,8 +15,12 @@ StepLimits LimitsOf(const StageInfo& info) {
           .hidden = info.first_layer == 0 ? 0 : info.hidden};
 }
 
-LocalStage::LocalStage(StageInfo info, std::unique_ptr<LlamaShard> shard)
-    : info_(std::move(info)), limits_(LimitsOf(info_)), shard_(std::move(shard)), head_(*shard_) {}
+LocalStage::LocalStage(StageInfo info, std::unique_ptr<LlamaShard> shard,
+                       std::shared_ptr<AnswerConstraints> constraints)
+    : info_(std::move(info)),
+      limits_(LimitsOf(info_)),
+      shard_(std::move(shard)),
+      head_(*shard_, std::move(constraints)) {}
 
 absl::Status LocalStage::Submit(Step step) {
   YANGTUO_RETURN_IF_ERROR(CheckStep(step, limits_));

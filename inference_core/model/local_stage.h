@@ -15,7 +15,9 @@ namespace yangtuo {
 // that passes its checks but cannot be computed is answered by Next with its error.
 class LocalStage final : public Stage {
  public:
-  LocalStage(StageInfo info, std::unique_ptr<LlamaShard> shard);
+  // `constraints` may be null.
+  LocalStage(StageInfo info, std::unique_ptr<LlamaShard> shard,
+             std::shared_ptr<AnswerConstraints> constraints);
 
   [[nodiscard]] const StageInfo& info() const override { return info_; }
   absl::Status Submit(Step step) override;

@@ -1,12 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "inference_core/base/clock.h"
+#include "inference_core/grammar/grammar_spec.h"
 #include "inference_core/sampling/sampling_params.h"
 
 namespace yangtuo {
@@ -29,6 +31,8 @@ struct SequenceOpen {
   // samples itself.
   std::vector<TokenId> emitted_ids;
   SamplingParams sampling;
+  // What the answer must look like; the head must be able to (StageInfo::constrains).
+  std::optional<GrammarSpec> constraint = std::nullopt;
   bool prompt_logprobs = false;
   // Where the request is traced, for shards that report their part of it; not read by stages.
   std::string traceparent;
@@ -112,6 +116,7 @@ struct StageInfo {
   std::int32_t kv_blocks = 0;        // the smallest over the stages
   std::int32_t max_step_tokens = 0;  // rows that one step may have
   std::int32_t depth = 1;            // stages in the chain: steps worth having in flight
+  bool constrains = false;           // the head holds answers to constraints
   // Root mean squared error of this stage's own weights against the file's, relative to theirs,
   // where they were quantized as they were loaded; of one row in sixteen. 0: they are the file's.
   double weights_error = 0.0;

@@ -7,6 +7,8 @@
 
 #include "absl/strings/str_format.h"
 #include "inference_core/base/status_macros.h"
+#include "inference_core/grammar/grammar.h"
+#include "services/common/constraint.h"
 #include "services/common/status.h"
 
 namespace yangtuo {
@@ -169,6 +171,29 @@ absl::Status TakeStop(const yangtuo::v1::StopConditions& stop, const ServedModel
   return absl::OkStatus();
 }
 
+// The leader finds out what is wrong before the head, in its step, would; and compiles outside of
+// steps, where both are one process.
+absl::Status TakeConstraint(const yangtuo::v1::Constraint& in, const ServedModel& model,
+                            EngineRequest& out) {
+  absl::StatusOr<GrammarSpec> spec = ToGrammarSpec(in);
+  absl::Status status = spec.status();
+  if (spec.ok()) {
+    status = model.constraints != nullptr
+                 ? model.constraints->Begin(*spec, out.resumed_ids).status()
+                 : CompileGrammar(*spec).status();
+  }
+  if (!status.ok()) {
+    return InvalidField("sampling.constraint." + ConstraintField(in),
+                        std::string(status.message()));
+  }
+  if (out.stop_ids.empty()) {
+    return InvalidField("stop.ignore_eos",
+                        "does not go with a constraint: the answer ends where it is complete");
+  }
+  out.constraint = *std::move(spec);
+  return absl::OkStatus();
+}
+
 void SetCandidate(TokenId id, float logprob, yangtuo::v1::TokenLogprob* out) {
   out->set_token_id(static_cast<std::uint32_t>(id));
   out->set_logprob(logprob);
@@ -198,6 +223,9 @@ absl::StatusOr<EngineRequest> ToEngineRequest(const pb::GenerateRequest& request
   YANGTUO_ASSIGN_OR_RETURN(out.sampling, ToSampling(request.sampling(), stage));
   out.sampling.choice = request.choice();
   YANGTUO_RETURN_IF_ERROR(TakeStop(request.stop(), model, out));
+  if (request.sampling().has_constraint()) {
+    YANGTUO_RETURN_IF_ERROR(TakeConstraint(request.sampling().constraint(), model, out));
+  }
   if (out.max_new_tokens.has_value() && request.resumed_ids_size() >= *out.max_new_tokens) {
     return InvalidField("resumed_ids",
                         absl::StrFormat("has %d tokens, and stop.max_new_tokens %d allows no more",

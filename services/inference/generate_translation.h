@@ -1,10 +1,12 @@
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "inference_core/engine/engine.h"
+#include "inference_core/grammar/answer_constraint.h"
 #include "inference_core/model/stage.h"
 #include "yangtuo/internal/v1/inference.pb.h"
 
@@ -16,6 +18,8 @@ namespace yangtuo {
 struct ServedModel {
   StageInfo stage;
   std::vector<TokenId> eos_ids;
+  // What the head shares when it is here; null: constraints are checked without the vocabulary.
+  std::shared_ptr<AnswerConstraints> constraints = nullptr;
 };
 
 // Model digest and numerics in one: same id, same tokens.

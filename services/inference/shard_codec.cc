@@ -1,14 +1,18 @@
 #include "services/inference/shard_codec.h"
 
+#include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_format.h"
 #include "inference_core/base/status_macros.h"
+#include "inference_core/grammar/grammar_spec.h"
 
 namespace yangtuo {
 namespace {
@@ -39,6 +43,36 @@ void EncodeIds(const std::vector<TokenId>& ids, Field* field) {
   }
 }
 
+// Kinds as SequenceOpen numbers them, from 1 on.
+constexpr std::array kConstraintKinds = {GrammarKind::kJsonObject, GrammarKind::kJsonSchema,
+                                         GrammarKind::kRegex, GrammarKind::kGbnf,
+                                         GrammarKind::kChoice};
+
+void EncodeConstraint(const GrammarSpec& constraint, pb::SequenceOpen* out) {
+  const auto* const kind =
+      std::find(kConstraintKinds.begin(), kConstraintKinds.end(), constraint.kind);
+  out->set_constraint_kind(static_cast<std::uint32_t>(kind - kConstraintKinds.begin()) + 1);
+  out->set_constraint_text(constraint.text);
+  for (const std::string& choice : constraint.choices) {
+    out->add_constraint_choices(choice);
+  }
+}
+
+absl::StatusOr<std::optional<GrammarSpec>> DecodeConstraint(const pb::SequenceOpen& in) {
+  if (in.constraint_kind() == 0) {
+    return std::optional<GrammarSpec>();
+  }
+  if (in.constraint_kind() > kConstraintKinds.size()) {
+    return absl::InvalidArgumentError(absl::StrFormat("a constraint of kind %d, known are 1 to %d",
+                                                      in.constraint_kind(),
+                                                      kConstraintKinds.size()));
+  }
+  return std::optional<GrammarSpec>(
+      GrammarSpec{.kind = kConstraintKinds[in.constraint_kind() - 1],
+                  .text = in.constraint_text(),
+                  .choices = {in.constraint_choices().begin(), in.constraint_choices().end()}});
+}
+
 void EncodeOpen(const SequenceOpen& open, pb::SequenceOpen* out) {
   const SamplingParams& s = open.sampling;
   out->set_sequence(open.id);
@@ -64,6 +98,9 @@ void EncodeOpen(const SequenceOpen& open, pb::SequenceOpen* out) {
   out->set_prompt_logprobs(open.prompt_logprobs);
   out->set_min_new_tokens(static_cast<std::uint32_t>(s.min_new_tokens));
   EncodeIds(s.end_ids, out->mutable_end_ids());
+  if (open.constraint.has_value()) {
+    EncodeConstraint(*open.constraint, out);
+  }
   out->set_traceparent(open.traceparent);
 }
 
@@ -128,6 +165,7 @@ absl::StatusOr<SequenceOpen> DecodeOpen(const pb::SequenceOpen& in, const StageI
   YANGTUO_ASSIGN_OR_RETURN(open.prompt_ids, DecodeIds(in.prompt_ids(), stage));
   YANGTUO_ASSIGN_OR_RETURN(open.emitted_ids, DecodeIds(in.emitted_ids(), stage));
   YANGTUO_ASSIGN_OR_RETURN(open.sampling, DecodeSampling(in, stage));
+  YANGTUO_ASSIGN_OR_RETURN(open.constraint, DecodeConstraint(in));
   open.prompt_logprobs = in.prompt_logprobs();
   open.traceparent = in.traceparent();
   return open;

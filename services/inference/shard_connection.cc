@@ -336,6 +336,7 @@ StageInfo StageBehind(const ShardPeer& peer, const pb::Welcome& welcome) {
   StageInfo info = peer.expected;
   info.kv_blocks = static_cast<std::int32_t>(welcome.kv_blocks());
   info.depth = static_cast<std::int32_t>(welcome.shards());
+  info.constrains = welcome.constrains();
   return info;
 }
 

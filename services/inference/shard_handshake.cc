@@ -99,6 +99,7 @@ internal::v1::Welcome MakeWelcome(const StageInfo& own, std::int32_t last_layer,
   welcome.set_kv_blocks(static_cast<std::uint32_t>(own.kv_blocks));
   welcome.set_shards(static_cast<std::uint32_t>(own.depth));
   welcome.set_epoch(epoch);
+  welcome.set_constrains(own.constrains);
   return welcome;
 }
 

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_format.h"
 #include "inference_core/base/status_macros.h"
+#include "inference_core/grammar/answer_constraint.h"
 #include "inference_core/tokenizer/vocabulary.h"
 
 namespace yangtuo {
@@ -40,6 +41,24 @@ const char* FamilyOfRows(std::int32_t rows) {
   }
 }
 
+// Null when not every byte is a token.
+std::shared_ptr<AnswerConstraints> ConstraintsOf(const Vocabulary& vocabulary) {
+  std::vector<std::string> texts;
+  std::vector<TokenId> not_first;
+  for (std::int32_t id = 0; id < vocabulary.size(); ++id) {
+    const VocabularyPiece& piece = vocabulary.piece(id);
+    const bool is_text = piece.type == PieceType::kNormal || piece.type == PieceType::kByte ||
+                         piece.type == PieceType::kUserDefined;
+    texts.push_back(is_text ? piece.text : std::string());
+    // The decoder may drop the space, depending on what the answer follows.
+    if (is_text && piece.literal.starts_with(kSpaceSymbol)) {
+      not_first.push_back(id);
+    }
+  }
+  auto constraints = AnswerConstraints::Create(std::move(texts), std::move(not_first));
+  return constraints.ok() ? *std::move(constraints) : nullptr;
+}
+
 }  // namespace
 
 absl::Status CheckTokenizerFit(std::int32_t pieces, std::int32_t rows,
@@ -60,9 +79,9 @@ absl::Status CheckTokenizerFit(std::int32_t pieces, std::int32_t rows,
   return absl::FailedPreconditionError(text + "; put the right tokenizer.model beside the weights");
 }
 
-absl::StatusOr<std::string> CheckTokenizerOf(const Checkpoint& checkpoint) {
+absl::StatusOr<KnownTokenizer> CheckTokenizerOf(const Checkpoint& checkpoint) {
   if (checkpoint.tokenizer_model.empty()) {
-    return "";
+    return KnownTokenizer{};
   }
   const std::string name = checkpoint.tokenizer_file.empty()
                                ? absl::StrFormat("the tokenizer in %s", checkpoint.path.string())
@@ -70,7 +89,7 @@ absl::StatusOr<std::string> CheckTokenizerOf(const Checkpoint& checkpoint) {
   YANGTUO_ASSIGN_OR_RETURN(const Vocabulary vocabulary,
                            Vocabulary::Parse(checkpoint.tokenizer_model, name));
   YANGTUO_RETURN_IF_ERROR(CheckTokenizerFit(vocabulary.size(), checkpoint.config.vocab, name));
-  return vocabulary.digest();
+  return KnownTokenizer{.digest = vocabulary.digest(), .constraints = ConstraintsOf(vocabulary)};
 }
 
 }  // namespace yangtuo

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "inference_core/checkpoint/checkpoint.h"
+#include "inference_core/grammar/answer_constraint.h"
 
 namespace yangtuo {
 
@@ -15,7 +17,13 @@ namespace yangtuo {
 absl::Status CheckTokenizerFit(std::int32_t pieces, std::int32_t rows,
                                const std::string& tokenizer);
 
-// Checks the model's tokenizer and returns its SHA-256, hexadecimal; "" when it has none.
-absl::StatusOr<std::string> CheckTokenizerOf(const Checkpoint& checkpoint);
+// What a worker knows of the tokenizer beside its model.
+struct KnownTokenizer {
+  std::string digest;                              // SHA-256, hexadecimal; "" when there is none
+  std::shared_ptr<AnswerConstraints> constraints;  // null without one that every byte is in
+};
+
+// Checks the model's tokenizer.
+absl::StatusOr<KnownTokenizer> CheckTokenizerOf(const Checkpoint& checkpoint);
 
 }  // namespace yangtuo

@@ -73,7 +73,9 @@ absl::StatusOr<KnownModel> Identify(const WorkerOptions& options) {
   }
   YANGTUO_ASSIGN_OR_RETURN(known.place, ResolvePlace(options, checkpoint.config.layers));
   known.next = NextAddress(options, known.place);
-  YANGTUO_ASSIGN_OR_RETURN(known.tokenizer_digest, CheckTokenizerOf(checkpoint));
+  YANGTUO_ASSIGN_OR_RETURN(const KnownTokenizer tokenizer, CheckTokenizerOf(checkpoint));
+  known.tokenizer_digest = tokenizer.digest;
+  known.stage.constraints = tokenizer.constraints;
   known.stage.packed_weights = PackedWeightsFolder(options);
   known.stage.first_layer = known.place.layers.first;
   known.stage.last_layer = known.place.layers.last;
@@ -250,7 +252,9 @@ absl::Status Worker::Parts::Lead() {
   engine_view.store(engine.get());
   worker_metrics.ReadLoadFrom([this] { return engine->load(); });
   const LlamaConfig& config = known.identity.config;
-  service->Serve(*engine, {.stage = engine->stage_info(), .eos_ids = config.eos_ids});
+  service->Serve(*engine, {.stage = engine->stage_info(),
+                           .eos_ids = config.eos_ids,
+                           .constraints = known.stage.constraints});
   Readiness::Options ready_options;
   ready_options.probe_token =
       config.bos_id >= 0 && config.bos_id < config.vocab ? config.bos_id : 0;

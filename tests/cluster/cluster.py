@@ -267,6 +267,14 @@ def generate_request(prompt, **options):
     for key, value in sampling.items():
         if key == "logit_bias":
             request.sampling.logit_bias.update(value)
+        elif key == "constraint":  # {"regex": "..."}, {"choices": [...]}, {"json_object": True}...
+            (kind, what), = value.items()
+            if kind == "choices":
+                request.sampling.constraint.choices.texts.extend(what)
+            elif kind == "json_object":
+                request.sampling.constraint.json_object.SetInParent()
+            else:
+                setattr(request.sampling.constraint, kind, what)
         else:
             setattr(request.sampling, key, value)
     return request

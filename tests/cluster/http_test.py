@@ -141,6 +141,9 @@ class HttpTest(unittest.TestCase):
                 self.assertAlmostEqual(a, b, places=5)
         self.assertEqual(told["absentModel"], [404, "model_not_found"])
         self.assertEqual(told["wrongValue"], [400, "temperature"])
+        for client in ("schema", "langchainSchema"):
+            self.assertIn(told[client]["mood"], ("glad", "sad"), client)
+            self.assertTrue(600 <= told[client]["year"] <= 999, client)
 
 
 class HttpResumeTest(unittest.TestCase):

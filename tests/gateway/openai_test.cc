@@ -127,8 +127,18 @@ TEST(ChatRequestTest, WrongValuesAreNamed) {
   EXPECT_EQ(Refusal(Api::kChat, with(R"("top_logprobs": 2)")).first, "top_logprobs");
   EXPECT_EQ(Refusal(Api::kChat, with(R"("stream_options": {"include_usage": true})")).first,
             "stream_options");
-  EXPECT_EQ(Refusal(Api::kChat, with(R"("response_format": {"type": "json_object"})")),
-            Pair("response_format", "unsupported_parameter"));
+  EXPECT_EQ(Refusal(Api::kChat, with(R"("response_format": "json")")).first, "response_format");
+  EXPECT_EQ(Refusal(Api::kChat, with(R"("response_format": {"type": "xml"})")),
+            Pair("response_format.type", "unsupported_parameter"));
+  EXPECT_EQ(Refusal(Api::kChat, with(R"("response_format": {"type": "json_schema"})")).first,
+            "response_format.json_schema");
+  EXPECT_EQ(Refusal(Api::kChat, with(R"("guided_json": 7)")).first, "guided_json");
+  EXPECT_EQ(Refusal(Api::kChat, with(R"("guided_choice": ["a", 1])")).first, "guided_choice[1]");
+  EXPECT_EQ(Refusal(Api::kChat, with(R"("structured_outputs": {"whitespace_pattern": "x"})")),
+            Pair("structured_outputs.whitespace_pattern", "unsupported_parameter"));
+  EXPECT_EQ(Refusal(Api::kChat, with(R"("grammar": "root ::= \"a\"", "guided_regex": "a")")).first,
+            "grammar")
+      << "one constraint at a time";
   EXPECT_EQ(Refusal(Api::kChat, with(R"("tools": [{"type": "function"}])")),
             Pair("tools", "unsupported_parameter"));
   EXPECT_EQ(Refusal(Api::kChat, "{}").first, "messages");
@@ -140,6 +150,36 @@ TEST(ChatRequestTest, WrongValuesAreNamed) {
   EXPECT_EQ(Refusal(Api::kCompletions, R"({"prompt": "a", "suffix": "b"})"),
             Pair("suffix", "unsupported_parameter"));
   EXPECT_EQ(Refusal(Api::kCompletions, R"({"prompt": "a", "num_beams": 4})").first, "num_beams");
+}
+
+TEST(ChatRequestTest, AConstraintIsUnderstoodInTheWordsOfEveryServer) {
+  const auto constraint = [](const std::string& member) {
+    const auto call =
+        ParseGenerateCall(Api::kChat, Json::parse(R"({"messages": "hi", )" + member + "}"));
+    EXPECT_TRUE(call.ok()) << call.status();
+    return call->requests.at(0).sampling().constraint();
+  };
+  // Keys stay in their order.
+  const std::string schema = R"({"type":"object","properties":{"z":{"type":"null"},"a":{}}})";
+  EXPECT_EQ(
+      constraint(
+          R"("response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": )" +
+          schema + ", \"strict\": true}}")
+          .json_schema(),
+      schema);
+  EXPECT_EQ(constraint(R"("guided_json": )" + schema).json_schema(), schema);
+  EXPECT_EQ(constraint(R"("json_schema": )" + schema).json_schema(), schema);
+  EXPECT_EQ(constraint(R"("structured_outputs": {"json": )" + schema + "}").json_schema(), schema);
+  EXPECT_EQ(constraint(R"("guided_json": "{\"type\": \"null\"}")").json_schema(),
+            R"({"type": "null"})");
+  EXPECT_TRUE(constraint(R"("response_format": {"type": "json_object"})").has_json_object());
+  EXPECT_EQ(constraint(R"("guided_regex": "a+")").regex(), "a+");
+  EXPECT_EQ(constraint(R"("structured_outputs": {"regex": "a+", "json": null})").regex(), "a+");
+  EXPECT_THAT(constraint(R"("guided_choice": ["yes", "no"])").choices().texts(),
+              ElementsAre("yes", "no"));
+  EXPECT_EQ(constraint(R"("grammar": "root ::= [a-z]")").grammar(), "root ::= [a-z]");
+  EXPECT_EQ(constraint(R"("response_format": {"type": "text"})").kind_case(),
+            v1::Constraint::KIND_NOT_SET);
 }
 
 TEST(CompletionRequestTest, PromptsMayBeTextsOrTokensOneOrSeveral) {

@@ -257,6 +257,27 @@ TEST(CheckGenerateRequestTest, NamesEveryWrongFieldAtOnce) {
   EXPECT_THAT(Fields(CheckGenerateRequest(request, {})), ElementsAre("sampling.top_p", "n"));
 }
 
+TEST(CheckConstraintTest, NamesWhatIsWrongWithIt) {
+  GrammarCache grammars;
+  v1::GenerateRequest request;
+  EXPECT_EQ(CheckConstraint(request, grammars), absl::OkStatus());
+  v1::Constraint& constraint = *request.mutable_sampling()->mutable_constraint();
+  EXPECT_THAT(Fields(CheckConstraint(request, grammars)), ElementsAre("sampling.constraint.kind"));
+  constraint.set_json_schema(R"({"type": "object", "minProperties": 2})");
+  const absl::Status status = CheckConstraint(request, grammars);
+  EXPECT_THAT(Fields(status), ElementsAre("sampling.constraint.json_schema"));
+  EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("minProperties"));
+  constraint.set_regex(std::string(70000, 'a'));
+  EXPECT_THAT(Fields(CheckConstraint(request, grammars)), ElementsAre("sampling.constraint.regex"));
+  constraint.mutable_choices()->add_texts("");
+  EXPECT_THAT(Fields(CheckConstraint(request, grammars)),
+              ElementsAre("sampling.constraint.choices"));
+  constraint.mutable_json_object();
+  EXPECT_EQ(CheckConstraint(request, grammars), absl::OkStatus());
+  request.mutable_stop()->set_ignore_eos(true);
+  EXPECT_THAT(Fields(CheckConstraint(request, grammars)), ElementsAre("stop.ignore_eos"));
+}
+
 TEST(CheckGenerateRequestTest, RefusesAnAdapterAsUnknown) {
   v1::GenerateRequest request;
   request.set_text("x");

@@ -132,6 +132,9 @@ absl::StatusOr<v1::GenerateRequest> MakeGenerateRequest(const GenerateOptions& o
     request.set_text(prompt);
   }
   options.sampling.ApplyTo(request, model);
+  if (options.constraint.kind_case() != v1::Constraint::KIND_NOT_SET) {
+    *request.mutable_sampling()->mutable_constraint() = options.constraint;
+  }
   if (options.logprobs) {
     request.mutable_sampling()->set_logprobs(*options.logprobs);
   }

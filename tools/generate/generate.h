@@ -26,6 +26,7 @@ struct GenerateOptions {
   std::string system;         // system message of a chat
   std::string chat_template;  // empty: the model's own
   SamplingSettings sampling;
+  v1::Constraint constraint;  // of the answer; no kind: none
   std::optional<std::uint32_t> n;
   std::optional<std::uint32_t> logprobs;
   bool echo = false;

@@ -1,6 +1,12 @@
 #include "tools/generate/generate_command.h"
 
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <memory>
+#include <string>
+#include <system_error>
+#include <vector>
 
 #include "CLI/CLI.hpp"
 #include "tools/common/flags.h"
@@ -15,9 +21,49 @@ constexpr char kExamples[] = R"(Examples:
   yangtuo generate --server 10.0.0.7:50051 --stats --seed 7 "Name three rivers."
   yangtuo generate - <question.txt
   yangtuo generate --json --logprobs 3 你好 | jq .
+  yangtuo generate --choice 好评 --choice 差评 "这家店的面又咸又凉。"
+  yangtuo generate --json-schema person.json "张三，三十岁，住在杭州。" >person.out.json
 
 The answer goes to standard output as it comes, everything else to standard error. Ctrl-C stops the
 answer. Exit codes: 0 answered, 1 failed, 2 wrong usage, 130 stopped with Ctrl-C.)";
+
+// The text of an argument that may also name a file of it.
+std::string FileOrText(const std::string& argument) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(argument, error)) {
+    return argument;
+  }
+  std::ifstream file(argument, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// What the answer must look like; one of them at most.
+void AddConstraintFlags(CLI::App& app, v1::Constraint& constraint) {
+  CLI::Option_group& group = *app.add_option_group("constraint");
+  group.add_flag_callback(
+      "--json-object", [&constraint] { constraint.mutable_json_object(); },
+      "the answer is a JSON object");
+  group.add_option_function<std::string>(
+      "--json-schema",
+      [&constraint](const std::string& schema) { constraint.set_json_schema(FileOrText(schema)); },
+      "the answer is JSON of this schema: a file, or its text");
+  group.add_option_function<std::string>(
+      "--regex", [&constraint](const std::string& regex) { constraint.set_regex(regex); },
+      "the answer matches this regular expression");
+  group
+      .add_option_function<std::vector<std::string>>(
+          "--choice",
+          [&constraint](const std::vector<std::string>& texts) {
+            constraint.mutable_choices()->mutable_texts()->Assign(texts.begin(), texts.end());
+          },
+          "the answer is one of these texts; given again for each")
+      ->allow_extra_args(false);
+  group.add_option_function<std::string>(
+      "--grammar",
+      [&constraint](const std::string& grammar) { constraint.set_grammar(FileOrText(grammar)); },
+      "the answer fits this grammar (GBNF): a file, or its text");
+  group.require_option(0, 1);
+}
 
 }  // namespace
 
@@ -42,6 +88,7 @@ void AddGenerateCommand(CLI::App& parent, std::function<int()>& run) {
   app.add_flag("--echo", options->echo, "the answer starts with the prompt (raw prompts)");
   app.add_flag("--stats", options->stats, "tokens, time to first token and speed at the end");
   app.add_flag("--json", options->json, "one line of JSON an event instead of text");
+  AddConstraintFlags(app, options->constraint);
   app.add_option("--timeout", *timeout, "give up after that many seconds")
       ->capture_default_str()
       ->check(CLI::Range(0.001, 1e6));

@@ -35,6 +35,14 @@ told.absentModel = [absent.status, absent.code];
 const wrong = await refusal({ temperature: 1000 });
 told.wrongValue = [wrong.status, wrong.param];
 
+const schema = {
+  type: "object", properties: { mood: { enum: ["glad", "sad"] }, year: { type: "integer", minimum: 600, maximum: 999 } },
+  required: ["mood", "year"], additionalProperties: false,
+};
+told.schema = JSON.parse((await client.chat.completions.create({
+  ...chat, max_tokens: 400, response_format: { type: "json_schema", json_schema: { name: "poem", strict: true, schema } },
+})).choices[0].message.content);
+
 const configuration = { baseURL };
 const langchain = new ChatOpenAI({ model, temperature: 0, maxTokens: 120, apiKey: "unused", configuration });
 told.langchain = (await langchain.invoke(prompt)).content;
@@ -42,6 +50,8 @@ told.langchainStreamed = "";
 for await (const chunk of await langchain.stream(prompt)) {
   told.langchainStreamed += chunk.content;
 }
+told.langchainSchema = await new ChatOpenAI({ model, temperature: 0, maxTokens: 400, apiKey: "unused", configuration })
+  .withStructuredOutput(schema, { method: "jsonSchema", name: "poem" }).invoke(prompt);
 const embeddings = new OpenAIEmbeddings({ model, apiKey: "unused", configuration });
 told.langchainEmbedding = await embeddings.embedQuery(prompt);
 

@@ -28,6 +28,7 @@ class Collector final : public SequenceSink {
     EXPECT_TRUE(started_) << "a token before the start";
     EXPECT_FALSE(finished_) << "a token after the end";
     tokens_.push_back(token.id);
+    sampled_.push_back(std::move(token));
     changed_.NotifyAll();
   }
   void OnPromptLogprobs(std::span<const SampledToken> entries) override {
@@ -63,6 +64,11 @@ class Collector final : public SequenceSink {
     while (tokens_.size() < count && !finished_ && changed_.WaitUntil(mutex_, limit)) {
     }
   }
+  // The tokens with their log-probabilities.
+  std::vector<SampledToken> sampled() {
+    const MutexLock lock(mutex_);
+    return sampled_;
+  }
   std::vector<TokenId> tokens() {
     const MutexLock lock(mutex_);
     return tokens_;
@@ -84,6 +90,7 @@ class Collector final : public SequenceSink {
   Mutex mutex_;
   CondVar changed_;
   std::vector<TokenId> tokens_ ABSL_GUARDED_BY(mutex_);
+  std::vector<SampledToken> sampled_ ABSL_GUARDED_BY(mutex_);
   std::vector<TokenId> prompt_ ABSL_GUARDED_BY(mutex_);
   std::vector<float> embedding_ ABSL_GUARDED_BY(mutex_);
   bool started_ ABSL_GUARDED_BY(mutex_) = false;

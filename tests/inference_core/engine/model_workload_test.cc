@@ -7,12 +7,14 @@
 #include <filesystem>
 #include <memory>
 #include <random>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
 #include "inference_core/engine/engine.h"
 #include "inference_core/model/llama_stage.h"
+#include "nlohmann/json.hpp"
 #include "tests/inference_core/engine/collector.h"
 #include "tests/testing/data.h"
 
@@ -39,6 +41,34 @@ std::vector<Model> Models() {
   return models;
 }
 
+constexpr TokenId kEnd = 2;
+
+// Every byte is a token, as in LLaMA's vocabularies; others have no text.
+std::shared_ptr<AnswerConstraints> ByteConstraints() {
+  std::vector<std::string> texts(3);
+  for (int byte = 0; byte < 256; ++byte) {
+    texts.emplace_back(1, static_cast<char>(byte));
+  }
+  auto made = AnswerConstraints::Create(std::move(texts), {});
+  EXPECT_TRUE(made.ok()) << made.status();
+  return *std::move(made);
+}
+
+// The text of an answer in those tokens.
+std::string TextOf(const std::vector<TokenId>& tokens) {
+  std::string text;
+  for (const TokenId id : tokens) {
+    text.push_back(static_cast<char>(id - 3));
+  }
+  return text;
+}
+
+const GrammarSpec kSpecs[] = {
+    {.kind = GrammarKind::kRegex, .text = "([0-9]{1,4}-)+[a-z]*"},
+    {.kind = GrammarKind::kJsonSchema,
+     .text = R"({"type": "array", "items": {"enum": ["a", "bc", 7, null]}, "maxItems": 5})"},
+    {.kind = GrammarKind::kChoice, .choices = {"yes", "no", "not at all"}}};
+
 // A model in one process, as a chain of `shards` stages.
 std::unique_ptr<Stage> Load(const Model& model, std::int32_t shards, std::int32_t kv_blocks) {
   StageOptions options;
@@ -48,6 +78,7 @@ std::unique_ptr<Stage> Load(const Model& model, std::int32_t shards, std::int32_
   options.kv_blocks = kv_blocks;
   options.max_step_tokens = 64;
   options.threads = 1;
+  options.constraints = ByteConstraints();
   const auto identity = IdentifyModel(options);
   EXPECT_TRUE(identity.ok()) << identity.status();
   std::unique_ptr<Stage> stage;
@@ -85,6 +116,10 @@ class RequestMaker {
     request.sampling = Sampling();
     request.prompt_logprobs = request.sampling.logprobs.has_value() && Between(0, 1) == 0;
     request.priority = Between(-1, 1);
+    if (Between(0, 2) == 0) {
+      request.constraint = kSpecs[Between(0, 2)];
+      request.stop_ids = {kEnd};
+    }
     return request;
   }
 
@@ -223,6 +258,7 @@ TEST(ResumeTest, AnswerCutAnywhereGoesOnExactlyOnAnotherEngine) {
       EngineRequest request = maker.Next();
       request.max_new_tokens = kTokens;
       request.prompt_logprobs = false;
+      request.constraint.reset();
       // A stop token that greedy and sampled answers run into: it may not be chosen early on.
       request.sampling.min_new_tokens = 8;
       Collector whole;
@@ -253,6 +289,104 @@ TEST(ResumeTest, AnswerCutAnywhereGoesOnExactlyOnAnotherEngine) {
       }
     }
   }
+}
+
+TEST(ConstraintTest, EveryAnswerThatEndsIsWhatWasAskedForAndGoesOnExactlyWhereverItIsCut) {
+  for (const Model& model : Models()) {
+    SCOPED_TRACE(model.name);
+    const SteadyClock clock;
+    auto first = Engine::Create({.step_tokens = 64}, Load(model, 1, 64), clock, {});
+    auto second = Engine::Create({.step_tokens = 16}, Load(model, 3, 64), clock, {});
+    ASSERT_TRUE(first.ok() && second.ok());
+    EXPECT_TRUE((*second)->stage_info().constrains);
+    RequestMaker maker(11, (*first)->stage_info().vocab);
+    for (int i = 0; i < 6; ++i) {
+      SCOPED_TRACE(i);
+      EngineRequest request = maker.Next();
+      request.prompt_logprobs = false;
+      request.constraint = kSpecs[i % 3];
+      request.stop_ids = {kEnd};
+      request.sampling.min_new_tokens = 20;  // the texts to choose from are shorter
+      request.sampling.logprobs = 1;
+      request.max_new_tokens = 60;
+      Collector whole;
+      ASSERT_TRUE((*first)->Submit(request, &whole).ok());
+      const SequenceOutcome expected = whole.Wait();
+      ASSERT_TRUE(expected.status.ok()) << expected.status;
+      const std::vector<TokenId> tokens = whole.tokens();
+      const std::string text = TextOf(tokens);
+      if (i % 3 == 2) {
+        EXPECT_TRUE(text == "yes" || text == "no" || text == "not at all") << text;
+      }
+      if (i % 3 == 1) {
+        EXPECT_EQ(nlohmann::json::accept(text), expected.reason == FinishReason::kStop) << text;
+      }
+      for (const std::size_t cut :
+           {std::size_t{0}, std::size_t{1}, tokens.size() / 2, tokens.size()}) {
+        if (static_cast<std::int32_t>(cut) == *request.max_new_tokens) {
+          continue;
+        }
+        EngineRequest rest = request;
+        rest.resumed_ids.assign(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(cut));
+        Collector sink;
+        ASSERT_TRUE((*second)->Submit(std::move(rest), &sink).ok());
+        const SequenceOutcome outcome = sink.Wait();
+        ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+        std::vector<TokenId> joined(tokens.begin(),
+                                    tokens.begin() + static_cast<std::ptrdiff_t>(cut));
+        const std::vector<TokenId> delivered = sink.tokens();
+        joined.insert(joined.end(), delivered.begin(), delivered.end());
+        EXPECT_EQ(joined, tokens) << "cut at " << cut;
+        EXPECT_EQ(outcome.reason, expected.reason);
+      }
+    }
+  }
+}
+
+TEST(ConstraintTest, LogProbabilitiesStayTheModelsOwn) {
+  const Model model = Models().front();
+  const SteadyClock clock;
+  auto engine = Engine::Create({.step_tokens = 64}, Load(model, 1, 64), clock, {});
+  ASSERT_TRUE(engine.ok());
+  EngineRequest request;
+  request.prompt_ids = {1, 300, 400};
+  request.max_new_tokens = 1;
+  request.sampling.temperature = 0;
+  request.sampling.logprobs = 3;
+  Collector free;
+  ASSERT_TRUE((*engine)->Submit(request, &free).ok());
+  ASSERT_TRUE(free.Wait().status.ok());
+  request.constraint = kSpecs[2];
+  request.stop_ids = {kEnd};
+  Collector held;
+  ASSERT_TRUE((*engine)->Submit(request, &held).ok());
+  ASSERT_TRUE(held.Wait().status.ok());
+  ASSERT_EQ(held.sampled().at(0).top.size(), 3U);
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(held.sampled()[0].top[i].id, free.sampled().at(0).top[i].id);
+    EXPECT_EQ(held.sampled()[0].top[i].logprob, free.sampled()[0].top[i].logprob);
+  }
+  EXPECT_LT(held.sampled()[0].logprob, free.sampled()[0].logprob);
+}
+
+TEST(ConstraintTest, IsRefusedWhereItCannotBeHeld) {
+  const Model model = Models().front();
+  const SteadyClock clock;
+  StageOptions options;
+  options.model = model.path;
+  options.kv_blocks = 8;
+  options.threads = 1;
+  auto stage = LoadLlamaStage(options, nullptr);
+  ASSERT_TRUE(stage.ok());
+  auto engine = Engine::Create({.step_tokens = 64}, *std::move(stage), clock, {});
+  ASSERT_TRUE(engine.ok());
+  EngineRequest request;
+  request.prompt_ids = {1};
+  request.constraint = kSpecs[0];
+  Collector sink;
+  EXPECT_TRUE(absl::IsInvalidArgument((*engine)->Submit(request, &sink).status()));
+  request.stop_ids = {kEnd};
+  EXPECT_TRUE(absl::IsFailedPrecondition((*engine)->Submit(request, &sink).status()));
 }
 
 }  // namespace

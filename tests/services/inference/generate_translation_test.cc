@@ -98,6 +98,18 @@ TEST(ToEngineRequestTest, EveryFieldHasItsEffect) {
   EXPECT_THAT(got->stop_ids, ElementsAre(50));
 }
 
+TEST(ToEngineRequestTest, AConstraintIsCheckedAndNeedsAnEnd) {
+  pb::GenerateRequest request = Minimal();
+  auto* constraint = request.mutable_sampling()->mutable_constraint();
+  constraint->mutable_choices()->add_texts("yes");
+  constraint->mutable_choices()->add_texts("no");
+  const absl::StatusOr<EngineRequest> got = ToEngineRequest(request, TestServedModel());
+  ASSERT_TRUE(got.ok()) << got.status();
+  EXPECT_EQ(got->constraint, (GrammarSpec{.kind = GrammarKind::kChoice, .choices = {"yes", "no"}}));
+  request.mutable_stop()->set_ignore_eos(true);
+  EXPECT_TRUE(absl::IsInvalidArgument(ToEngineRequest(request, TestServedModel()).status()));
+}
+
 struct BadField {
   const char* name;
   std::function<void(pb::GenerateRequest&)> spoil;
@@ -124,6 +136,11 @@ using Request = pb::GenerateRequest;
 INSTANTIATE_TEST_SUITE_P(
     All, BadFieldTest,
     ::testing::Values(
+        BadField{"NoConstraint", [](Request& r) { r.mutable_sampling()->mutable_constraint(); },
+                 "sampling.constraint.kind"},
+        BadField{"Regex",
+                 [](Request& r) { r.mutable_sampling()->mutable_constraint()->set_regex("("); },
+                 "sampling.constraint.regex"},
         BadField{"NoPrompt", [](Request& r) { r.clear_prompt_ids(); }, "prompt_ids"},
         BadField{"PromptId", [](Request& r) { r.add_prompt_ids(100); }, "prompt_ids[1]"},
         BadField{"ResumedId", [](Request& r) { r.add_resumed_ids(4000000000U); }, "resumed_ids[0]"},

@@ -54,6 +54,7 @@ Step FullStep() {
                    .logprobs = 0,
                    .min_new_tokens = 4,
                    .end_ids = {2, 99}};
+  open.constraint = {.kind = GrammarKind::kChoice, .text = "none", .choices = {"yes", "no"}};
   Step step;
   step.id = 11;
   step.opens = {open};
@@ -99,6 +100,7 @@ TEST(ShardCodecTest, AStepSurvivesTheWireUnchanged) {
   EXPECT_EQ(s.logprobs, expected.logprobs);
   EXPECT_EQ(s.min_new_tokens, expected.min_new_tokens);
   EXPECT_EQ(s.end_ids, expected.end_ids);
+  EXPECT_EQ(open.constraint, sent.opens[0].constraint);
   ASSERT_THAT(got->rows, SizeIs(2));
   EXPECT_EQ(got->rows[0].first_position, 4);
   EXPECT_THAT(got->rows[0].token_ids, ElementsAre(10, 11));

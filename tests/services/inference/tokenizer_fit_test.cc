@@ -25,9 +25,10 @@ TEST(TokenizerFitTest, ATokenizerLargerThanTheEmbeddingIsRefusedWithWhatBelongsT
 }
 
 TEST(TokenizerFitTest, AModelWithoutTokenizerHasNoDigest) {
-  const absl::StatusOr<std::string> digest = CheckTokenizerOf(Checkpoint());
-  ASSERT_TRUE(digest.ok()) << digest.status();
-  EXPECT_EQ(*digest, "");
+  const absl::StatusOr<KnownTokenizer> none = CheckTokenizerOf(Checkpoint());
+  ASSERT_TRUE(none.ok()) << none.status();
+  EXPECT_EQ(none->digest, "");
+  EXPECT_EQ(none->constraints, nullptr);
 }
 
 TEST(TokenizerFitTest, ADamagedTokenizerNamesTheFile) {
@@ -41,7 +42,10 @@ TEST(TokenizerFitTest, ADamagedTokenizerNamesTheFile) {
 TEST(TokenizerFitTest, TheDemoModelFitsItsTokenizer) {
   auto checkpoint = OpenCheckpoint(SourceFile("deploy/models/poem-alpaca"));
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
-  EXPECT_EQ(CheckTokenizerOf(*checkpoint).value_or("").size(), 64U);
+  const absl::StatusOr<KnownTokenizer> known = CheckTokenizerOf(*checkpoint);
+  ASSERT_TRUE(known.ok()) << known.status();
+  EXPECT_EQ(known->digest.size(), 64U);
+  EXPECT_NE(known->constraints, nullptr);
   checkpoint->config.vocab = 100;
   EXPECT_TRUE(absl::IsFailedPrecondition(CheckTokenizerOf(*checkpoint).status()));
 }
