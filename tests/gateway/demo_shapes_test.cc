@@ -52,9 +52,9 @@ TEST(DemoShapesTest, EventsHaveNoIdentityAndEndWithStop) {
       event(R"({"index": 0, "delta": {"content": "羊"}, "finish_reason": null})") +
       event(R"({"index": 0, "delta": {}, "finish_reason": "length"})") + event("") +
       "data: [DONE]\n\n";
-  const std::string head = R"(data: {"choices":[{"delta":)";
-  const std::string tail = R"(,"index":0}],"model":"m","object":"chat.completion.chunk"})"
-                           "\n\n";
+  const std::string head =
+      R"(data: {"object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":)";
+  const std::string tail = "}]}\n\n";
   EXPECT_EQ(DemoEvents(events), head + R"({"role":"assistant"},"finish_reason":null)" + tail +
                                     head + R"({"content":"羊"},"finish_reason":null)" + tail +
                                     head + R"({},"finish_reason":"stop")" + tail +
@@ -68,8 +68,9 @@ TEST(DemoShapesTest, AListOfTextsIsOneItemWithAListOfVectors) {
           "data": [{"object": "embedding", "index": 0, "embedding": [1, 0]},
                    {"object": "embedding", "index": 1, "embedding": [0, 1]}]})");
   EXPECT_EQ(DemoEmbeddings(Json::parse(R"({"input": ["a", "b"]})"), answer), Json::parse(R"({
-      "object": "list", "model": "m",
-      "data": [{"object": "embedding", "index": 0, "embedding": [[1, 0], [0, 1]]}]})"));
+      "object": "list",
+      "data": [{"object": "embedding", "embedding": [[1, 0], [0, 1]], "index": 0}],
+      "model": "m"})"));
   EXPECT_EQ(DemoEmbeddings(Json::parse(R"({"input": "a"})"), answer)["data"][0]["embedding"],
             Json::parse("[1, 0]"));
 }
