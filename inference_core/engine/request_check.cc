@@ -84,8 +84,8 @@ absl::Status CheckRequest(const EngineRequest& request, const StageInfo& info) {
     }
     if (!info.constrains) {
       return absl::FailedPreconditionError(
-          "this worker group cannot hold answers to a constraint: its last worker found no "
-          "tokenizer beside the model, or one without a token for every byte");
+          "this worker group cannot hold answers to a constraint: one of its workers found "
+          "no tokenizer beside the model, or one without a token for every byte");
     }
   }
   YANGTUO_RETURN_IF_ERROR(CheckIds(request, info));

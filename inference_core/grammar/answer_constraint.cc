@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <string_view>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -68,7 +69,15 @@ absl::Status AnswerConstraint::Accept(TokenId id) {
 absl::StatusOr<std::unique_ptr<AnswerConstraints>> AnswerConstraints::Create(
     std::vector<std::string> texts, std::vector<TokenId> not_first) {
   auto vocabulary = std::make_shared<const GrammarVocabulary>(std::move(texts));
-  if (!vocabulary->has_all_bytes()) {
+  // Also at the beginning of an answer.
+  std::vector<bool> found(256);
+  for (TokenId id = 0; id < vocabulary->size(); ++id) {
+    const std::string_view text = vocabulary->text(id);
+    if (text.size() == 1 && std::find(not_first.begin(), not_first.end(), id) == not_first.end()) {
+      found[static_cast<std::uint8_t>(text.front())] = true;
+    }
+  }
+  if (std::find(found.begin(), found.end(), false) != found.end()) {
     return absl::FailedPreconditionError(
         "the tokenizer has no token for some bytes, so that an answer held to a grammar could come "
         "to a dead end");

@@ -44,7 +44,8 @@ class AnswerConstraints {
   // `texts` as GrammarVocabulary's. `not_first`: ids that no answer may begin with, because a
   // decoder gives them another text there (sentencepiece drops the space of a first piece); the
   // texts are reached through other ids. FAILED_PRECONDITION unless every byte is a token of its
-  // own, as in all LLaMA vocabularies: without them an answer could come to a dead end.
+  // own beside those, as in all LLaMA vocabularies: without them an answer could come to a dead
+  // end.
   static absl::StatusOr<std::unique_ptr<AnswerConstraints>> Create(std::vector<std::string> texts,
                                                                    std::vector<TokenId> not_first);
 

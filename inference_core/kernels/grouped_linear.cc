@@ -42,19 +42,6 @@ absl::Status AsQ8(const RowReader::Row& row, std::int64_t in, std::span<float> p
   return QuantizeRow(DType::kQ8_0, padded, {}, q8);
 }
 
-// What a row is off by as Q8_0.
-PackingLoss LossOf(std::span<const float> values, std::span<const std::byte> q8) {
-  std::vector<float> packed(values.size());
-  DequantizeRow(DType::kQ8_0, q8, packed);
-  PackingLoss loss;
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const double error = double{packed[i]} - double{values[i]};
-    loss.square += double{values[i]} * double{values[i]};
-    loss.squared_error += error * error;
-  }
-  return loss;
-}
-
 // Column `column` of a tile.
 void PutCodes(const WeightGroup& group, bool codes, std::int64_t column, std::byte* to) {
   for (std::int64_t step = 0; step < (codes ? kSteps / 2 : kSteps); ++step) {
@@ -97,7 +84,7 @@ absl::StatusOr<PackingLoss> GroupedLinear::PackTile(const StoredMatrix& matrix, 
       YANGTUO_RETURN_IF_ERROR(AsQ8(stored, in_, padded, q8));
       SplitRow(DType::kQ8_0, q8, row);
       if (c == 0) {
-        loss = LossOf(padded, q8);
+        loss = LossOf(DType::kQ8_0, padded, q8);
       }
     }
     for (std::int64_t g = 0; g < all; ++g) {

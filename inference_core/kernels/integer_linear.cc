@@ -97,19 +97,6 @@ absl::StatusOr<std::span<const std::byte>> InType(DType type, const RowReader::R
   return std::span<const std::byte>(buffer);
 }
 
-// What `row` in `type` is off by, from the numbers that it was made of.
-PackingLoss LossOf(DType type, std::span<const float> values, std::span<const std::byte> row) {
-  std::vector<float> packed(values.size());
-  DequantizeRow(type, row, packed);
-  PackingLoss loss;
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const double error = double{packed[i]} - double{values[i]};
-    loss.square += double{values[i]} * double{values[i]};
-    loss.squared_error += error * error;
-  }
-  return loss;
-}
-
 }  // namespace
 
 absl::StatusOr<IntegerWorkspace> IntegerWorkspace::Create(const MatmulOptions& options) {

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -12,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "inference_core/kernels/integer_kernels.h"
+#include "inference_core/kernels/packing_loss.h"
 #include "inference_core/kernels/stored_rows.h"
 #include "inference_core/tensor/tensor_view.h"
 
@@ -77,23 +77,6 @@ class MatmulWorkspace {
   struct State;  // keeps oneDNN out of every file that includes this one
   explicit MatmulWorkspace(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
-};
-
-// What a weight lost when it was quantized as it was packed: sums over a sample of its rows (the
-// first of every sixteen) of the squares of the stored numbers, and of what the packed ones are off
-// by. Both are 0 for a weight that was stored in the type that is computed with.
-struct PackingLoss {
-  double square = 0.0;
-  double squared_error = 0.0;
-
-  void Add(const PackingLoss& other) {
-    square += other.square;
-    squared_error += other.squared_error;
-  }
-  // Root of the mean squared error over that of the mean square.
-  [[nodiscard]] double relative() const {
-    return square > 0.0 ? std::sqrt(squared_error / square) : 0.0;
-  }
 };
 
 // y = x * weight^T, with the weight packed once for the CPU that runs it. Immutable.

@@ -130,7 +130,7 @@ StageInfo Joined(StageInfo info, const StageInfo& next) {
   info.kv_blocks = std::min(info.kv_blocks, next.kv_blocks);
   info.max_step_tokens = std::min(info.max_step_tokens, next.max_step_tokens);
   info.depth = next.depth + 1;
-  info.constrains = next.constrains;
+  info.constrains = info.constrains && next.constrains;
   return info;
 }
 

@@ -116,7 +116,7 @@ struct StageInfo {
   std::int32_t kv_blocks = 0;        // the smallest over the stages
   std::int32_t max_step_tokens = 0;  // rows that one step may have
   std::int32_t depth = 1;            // stages in the chain: steps worth having in flight
-  bool constrains = false;           // the head holds answers to constraints
+  bool constrains = false;  // answers are held to constraints: checked here, held at the head
   // Root mean squared error of this stage's own weights against the file's, relative to theirs,
   // where they were quantized as they were loaded; of one row in sixteen. 0: they are the file's.
   double weights_error = 0.0;

@@ -1,16 +1,19 @@
 #include "tools/bench_serve/bench_serve_command.h"
 
+#include <algorithm>
 #include <atomic>
 #include <fstream>
 #include <iostream>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
+#include "inference_core/base/clock.h"
 #include "tools/bench_serve/load_run.h"
 #include "tools/bench_serve/serve_report.h"
 #include "tools/common/error_text.h"

@@ -97,6 +97,8 @@ TEST(AnswerConstraintTest, AnAnswerGoesOnFromWhatExists) {
 }
 
 TEST(AnswerConstraintTest, AVocabularyWithoutEveryByteIsRefused) {
+  EXPECT_TRUE(absl::IsFailedPrecondition(AnswerConstraints::Create(Texts(), {' '}).status()))
+      << "no answer could begin with a space";
   std::vector<std::string> texts = Texts();
   texts['x'] = "xx";
   EXPECT_TRUE(absl::IsFailedPrecondition(AnswerConstraints::Create(texts, {}).status()));
