@@ -26,7 +26,6 @@ class EmbeddingTable {
   void LookUp(std::span<const std::int32_t> ids, Matrix y) const;
 
   [[nodiscard]] std::int64_t vocab() const { return vocab_; }
-  [[nodiscard]] std::int64_t bytes() const { return static_cast<std::int64_t>(rows_.size()); }
 
  private:
   EmbeddingTable(AlignedBuffer<std::byte> rows, DType dtype, std::int64_t vocab)

@@ -249,6 +249,9 @@ absl::StatusOr<std::unique_ptr<Stage>> LoadOpened(const OpenedModel& model,
                            LoadShard(model, info.packed_weights));
   info.kv_blocks = shard->kv().shape().blocks;
   info.weights_error = shard->weights().loss().relative();
+  info.weight_bytes = shard->weights().product_bytes();
+  info.kv_token_bytes = shard->kv().shape().layout.block_bytes() / kKvBlockSize *
+                        (model.options.last_layer - model.options.first_layer);
   if (next == nullptr) {
     return std::make_unique<LocalStage>(std::move(info), std::move(shard),
                                         model.options.constraints);

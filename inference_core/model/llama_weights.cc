@@ -162,8 +162,8 @@ absl::StatusOr<LlamaWeights> LoadLlamaWeights(const TensorSource& source, const 
   return weights;
 }
 
-std::int64_t LlamaWeights::bytes() const {
-  std::int64_t bytes = embedding.has_value() ? embedding->bytes() : 0;
+std::int64_t LlamaWeights::product_bytes() const {
+  std::int64_t bytes = 0;
   for (const LayerWeights& layer : layers) {
     bytes += layer.qkv.bytes() + layer.attention_out.bytes() + layer.gate_up.bytes() +
              layer.down.bytes();

@@ -36,8 +36,8 @@ struct LlamaWeights {
   std::vector<LayerWeights> layers;
   std::optional<HeadWeights> head;
 
-  // Memory that they take.
-  [[nodiscard]] std::int64_t bytes() const;
+  // Memory that the products take: all but the embedding, of which a step reads a few rows.
+  [[nodiscard]] std::int64_t product_bytes() const;
   // Of all products, the head's included.
   [[nodiscard]] kernels::PackingLoss loss() const;
 };

@@ -120,6 +120,10 @@ struct StageInfo {
   // Root mean squared error of this stage's own weights against the file's, relative to theirs,
   // where they were quantized as they were loaded; of one row in sixteen. 0: they are the file's.
   double weights_error = 0.0;
+  // What this stage's own part of a step reads: of weights, once for all rows, and of keys and
+  // values, for each position that a row looks back at.
+  std::int64_t weight_bytes = 0;
+  std::int64_t kv_token_bytes = 0;
 };
 
 // The seam between computing and the network: runs layers [first_layer, num_layers) of a model,

@@ -2,6 +2,7 @@
 #include <benchmark/benchmark.h>
 #include <cstdint>
 #include <numeric>
+#include <omp.h>
 #include <random>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "inference_core/kernels/paged_attention.h"
 #include "inference_core/kernels/row_policy.h"
 #include "inference_core/quant/quant.h"
+#include "oneapi/dnnl/dnnl.hpp"
 
 namespace yangtuo::kernels {
 namespace {
@@ -100,6 +102,51 @@ BENCHMARK(LinearRun)
                    {22016},
                    {static_cast<long>(IntegerPath::kAvx2), static_cast<long>(IntegerPath::kAvxVnni),
                     static_cast<long>(IntegerPath::kAvx512Vnni)}})
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
+
+// What the int8 products above are measured against: oneDNN's own, weights packed as it likes them
+// for this number of rows, sums left in s32. Activations are in s8 already and nothing is scaled,
+// both of which our products do as well.
+void OneDnnInt8(benchmark::State& state) {
+  using dt = dnnl::memory::data_type;
+  using tag = dnnl::memory::format_tag;
+  const std::int64_t rows = state.range(0);
+  const std::int64_t in = state.range(1);
+  const std::int64_t out = state.range(2);
+  const int team = omp_get_max_threads();
+  omp_set_num_threads(Threads());
+  dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  dnnl::stream stream(engine);
+  const dnnl::memory::desc any({in, out}, dt::s8, tag::any);
+  const dnnl::matmul::primitive_desc description(
+      dnnl::matmul::desc({{rows, in}, dt::s8, tag::ab}, any, {{rows, out}, dt::s32, tag::ab}),
+      engine);
+  const dnnl::matmul product(description);
+  dnnl::memory x(description.src_desc(), engine);
+  dnnl::memory weight(description.weights_desc(), engine);
+  dnnl::memory y(description.dst_desc(), engine);
+  for (const dnnl::memory* const memory : {&x, &weight}) {
+    auto* const numbers = static_cast<std::int8_t*>(memory->get_data_handle());
+    for (std::size_t i = 0; i < memory->get_desc().get_size(); ++i) {
+      numbers[i] = static_cast<std::int8_t>(i * 31 % 251);
+    }
+  }
+  for (auto _ : state) {
+    product.execute(stream, {{DNNL_ARG_SRC, x}, {DNNL_ARG_WEIGHTS, weight}, {DNNL_ARG_DST, y}});
+    stream.wait();
+  }
+  omp_set_num_threads(team);
+  using benchmark::Counter;
+  state.counters["bytes"] =
+      Counter(static_cast<double>(in * out), Counter::kIsIterationInvariantRate, Counter::kIs1000);
+  state.counters["OP"] = Counter(2.0 * static_cast<double>(in * out * rows),
+                                 Counter::kIsIterationInvariantRate, Counter::kIs1000);
+  state.SetLabel(description.impl_info_str());
+}
+BENCHMARK(OneDnnInt8)
+    ->ArgNames({"rows", "in", "out"})
+    ->ArgsProduct({{1, 2, 4, 8, 12, 16, 32, 64, 512}, {4096}, {22016}})
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
 

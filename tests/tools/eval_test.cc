@@ -1,15 +1,20 @@
+#include <cmath>
 #include <fstream>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "inference_core/checkpoint/checkpoint.h"
 #include "tests/testing/data.h"
 #include "tests/testing/temp_dir.h"
 #include "tools/bench_compare/comparison.h"
 #include "tools/bench_engine/engine_bench.h"
+#include "tools/bench_engine/engine_report.h"
 #include "tools/bench_make_model/make_model.h"
+#include "tools/eval/activations.h"
 #include "tools/eval/perplexity.h"
 
 namespace yangtuo {
@@ -31,7 +36,7 @@ absl::StatusOr<Perplexity> OfPoemLlama(WeightType type) {
   options.stage.weight_type = type;
   options.stage.threads = 1;  // tests share their machine
   options.text = SharedData("text/poems_valid.txt").value_or("");
-  return MeasurePerplexity(options, [](std::int64_t) {});
+  return MeasurePerplexity(options, [](std::int64_t, std::int64_t) {});
 }
 
 // The reference is float64; what 8 and 4 bits may cost was measured by simulation: 1.0010, 1.0093.
@@ -62,7 +67,52 @@ TEST(PerplexityTest, SaysWhatIsMissing) {
   const TempDir folder;
   PerplexityOptions options;
   options.stage.model = folder.path() / "none";
-  EXPECT_TRUE(absl::IsNotFound(MeasurePerplexity(options, [](std::int64_t) {}).status()));
+  EXPECT_TRUE(
+      absl::IsNotFound(MeasurePerplexity(options, [](std::int64_t, std::int64_t) {}).status()));
+}
+
+// Two groups: one of ones, one of ones and a hundred. A scale for the row rounds ones to 127/100
+// steps of it, that is to one step; a scale for the group leaves the first group as it is.
+TEST(RoundingCensusTest, OutliersSpoilARowButOnlyTheirGroup) {
+  std::vector<float> x(2 * 64, 1.0F);
+  x[40] = 100.0F;
+  x[64 + 3] = std::numeric_limits<float>::quiet_NaN();  // counts as zero
+  RoundingCensus census;
+  census.Observe(Product::kDown, 5, ConstMatrix(x.data(), {2, 64}));
+  census.Observe(Product::kLogits, 7, ConstMatrix(x.data() + 64, {1, 64}));
+  const auto errors = census.Errors();
+  ASSERT_EQ(errors.size(), 2U);
+  const RoundingErrors& down = errors.at({Product::kDown, 5});
+  EXPECT_EQ(down.rows, 2);
+  const double squares = 63 + 100.0 * 100 + 63;
+  EXPECT_NEAR(down.largest, 100 / std::sqrt((63 + 100.0 * 100) / 64), 1e-9);
+  const double error = 1.0 - 100.0 / 127.0;
+  EXPECT_NEAR(down.by_rows, std::sqrt(63 * error * error / squares), 1e-9);
+  EXPECT_NEAR(down.by_groups, std::sqrt(31 * error * error / squares), 1e-9);
+  const RoundingErrors& head = errors.at({Product::kLogits, 0});
+  EXPECT_EQ(head.rows, 1);
+  EXPECT_EQ(head.by_rows, 0.0);
+}
+
+TEST(ActivationsTest, SeesEveryProductOfEveryLayer) {
+  PerplexityOptions options;
+  options.stage.model = SharedData("weights/poem-llama").value_or("");
+  options.text = SharedData("text/poems_valid.txt").value_or("");
+  if (options.stage.model.empty() || options.text.empty()) {
+    GTEST_SKIP() << "no weights/poem-llama or text/poems_valid.txt";
+  }
+  options.stage.weight_type = WeightType::kF32;
+  options.stage.threads = 1;
+  options.documents = 3;
+  const auto report = MeasureActivations(options, [](std::int64_t, std::int64_t) {});
+  ASSERT_TRUE(report.ok()) << report.status();
+  ASSERT_EQ(report->errors.size(), 6U * 4 + 1);
+  for (const auto& [place, errors] : report->errors) {
+    EXPECT_GE(errors.rows, report->perplexity.tokens) << static_cast<int>(place.first);
+    EXPECT_LT(errors.by_groups, errors.by_rows);
+    EXPECT_GT(errors.by_groups, 0.001);
+    EXPECT_LT(errors.by_rows, 0.05);
+  }
 }
 
 TEST(MakeModelTest, ItsModelsOpenAndRunInTheTypeThatTheyAreStoredIn) {
@@ -93,8 +143,25 @@ TEST(MakeModelTest, ItsModelsOpenAndRunInTheTypeThatTheyAreStoredIn) {
     options.decode_tokens = 3;
     options.batches = {1, 3};
     options.repeats = 1;
-    const auto speed = MeasureEngine(options);
+    options.contexts = {70};
+    std::vector<std::string> measured;
+    const auto speed =
+        MeasureEngine(options, [&](const std::string& what) { measured.push_back(what); });
     ASSERT_TRUE(speed.ok()) << speed.status();
+    EXPECT_THAT(measured,
+                ElementsAre("loading " + file.string(), "prefill of 40", "decode of 1 together",
+                            "decode of 3 together", "context of 70"));
+    // All matrices but the embedding, at 4.25 or 8 bits a weight and a scale a row; keys and values
+    // of 2 bytes.
+    const std::int64_t weights = 4 * 64 * 64 + 3 * 64 * 96 + 600 * 64;
+    EXPECT_GE(speed->weight_bytes, weights * (type == DType::kQ4_0 ? 17 : 32) / 32);
+    EXPECT_LE(speed->weight_bytes, weights * 5 / 4);
+    EXPECT_EQ(speed->kv_token_bytes, 2 * 64 * 2);
+    const json report = json::parse(EngineSpeedJson(*speed));
+    EXPECT_EQ(report["decode"]["3"], speed->decode[1].tokens_per_second);
+    EXPECT_EQ(report["contexts"]["70"]["decode"], speed->contexts[0].decode_tokens_per_second);
+    EXPECT_THAT(FormatEngineSpeed(*speed), HasSubstr("decode of 1 after 70"));
+    EXPECT_THAT(EngineSpeedSvg(*speed), HasSubstr("<title>decode, 70: "));
     EXPECT_EQ(speed->weight_type, computed);
     EXPECT_GT(speed->prefill_tokens_per_second, 0.0);
     ASSERT_EQ(speed->decode.size(), 2U);
@@ -115,6 +182,7 @@ TEST(ComparisonTest, PutsTheBestOfBothBesideEachOther) {
   const json ratios = json::parse(ComparisonJson(*b, best))["ratio"];
   EXPECT_DOUBLE_EQ(ratios["decode"]["32"].get<double>(), 1.25);
   EXPECT_THAT(FormatComparison(*b, best), HasSubstr("decode of 32"));
+  EXPECT_THAT(ComparisonSvg(*b, best), HasSubstr("yangtuo / llama.cpp, decode of 32: 1.25"));
   EXPECT_FALSE(ParseSpeed("Error: cannot find module").ok());
   EXPECT_FALSE(ParseSpeed(R"({"prefill": 1, "decode": {"x": 1}})").ok());
 }

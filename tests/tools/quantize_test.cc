@@ -268,7 +268,7 @@ double PerplexityOf(const std::filesystem::path& model, WeightType type = Weight
   options.tokenizer = *SharedData("weights/poem-llama/tokenizer.model");
   options.text = *SharedData("text/poems_valid.txt");
   options.documents = kScoredPoems;
-  const auto found = MeasurePerplexity(options, [](std::int64_t) {});
+  const auto found = MeasurePerplexity(options, [](std::int64_t, std::int64_t) {});
   EXPECT_TRUE(found.ok()) << found.status();
   return found.ok() ? found->value() : 0.0;
 }

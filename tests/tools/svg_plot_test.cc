@@ -71,6 +71,21 @@ TEST(SvgPlotTest, WritesTheValueOfALoneSeriesAboveItsBars) {
   EXPECT_THAT(svg, HasSubstr(">2.75</text>"));
 }
 
+TEST(SvgPlotTest, DrawsARowForEveryLongName) {
+  const std::string svg =
+      DrawSvg({{.title = "Kernels",
+                .x_label = "",
+                .y_label = "of the limit",
+                .x = {"int8 product, 1 rows", "attention, kv bf16, 1 row", "rope"},
+                .series = {{"of the limit", {0.9, std::nan(""), 1.25}}},
+                .kind = PlotKind::kRows}});
+  EXPECT_THAT(MarksIn(svg),
+              ElementsAre("of the limit, int8 product, 1 rows: 0.9", "of the limit, rope: 1.25"));
+  EXPECT_THAT(svg, HasSubstr(">attention, kv bf16, 1 row</text>"));
+  EXPECT_THAT(svg, HasSubstr(">1.25</text>"));
+  EXPECT_THAT(svg, Not(HasSubstr("nan")));
+}
+
 TEST(SvgPlotTest, EscapesWhatXmlReservesAndDropsControlCharacters) {
   Plot plot = Lines();
   plot.title = "a<b & \"c\">\x01";

@@ -14,6 +14,7 @@
 #include "inference_core/base/cpu.h"
 #include "inference_core/base/status_macros.h"
 #include "tools/bench_compare/comparison.h"
+#include "tools/common/report_file.h"
 #include "tools/common/weight_type_flag.h"
 #include "tools/up/model_folder.h"
 
@@ -40,6 +41,7 @@ struct Arguments {
   std::int32_t rounds = 2;
   std::vector<std::int32_t> batches = {1, 32};
   bool json = false;
+  std::string svg;
 };
 
 // One word of a shell's command line.
@@ -95,6 +97,8 @@ absl::Status Compare(const Arguments& arguments) {
   for (std::int32_t round = 0; round < arguments.rounds; ++round) {
     for (const bool own : {false, true}) {
       std::optional<MeasuredSpeed>& best = own ? ours : theirs;
+      std::cerr << absl::StrFormat("round %d of %d: %s\n", round + 1, arguments.rounds,
+                                   own ? "yangtuo" : "llama.cpp");
       YANGTUO_ASSIGN_OR_RETURN(const std::string output,
                                OutputOf(own ? OurCommand(arguments) : TheirCommand(arguments)));
       YANGTUO_ASSIGN_OR_RETURN(const MeasuredSpeed speed, ParseSpeed(output));
@@ -102,7 +106,8 @@ absl::Status Compare(const Arguments& arguments) {
     }
   }
   std::cout << (arguments.json ? ComparisonJson(*theirs, *ours) : FormatComparison(*theirs, *ours));
-  return absl::OkStatus();
+  return arguments.svg.empty() ? absl::OkStatus()
+                               : WriteReport(arguments.svg, ComparisonSvg(*theirs, *ours));
 }
 
 int Run(Arguments arguments) {
@@ -150,6 +155,7 @@ void AddBenchCompareCommand(CLI::App& parent, std::function<int()>& run) {
       ->allow_extra_args(false)
       ->capture_default_str();
   app.add_flag("--json", arguments->json, "print JSON instead of a table");
+  app.add_option("--svg", arguments->svg, "write plots")->type_name("FILE");
   app.footer(kExamples);
   app.callback([&run, arguments] { run = [arguments] { return Run(*arguments); }; });
 }

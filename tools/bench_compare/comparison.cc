@@ -6,6 +6,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
+#include "tools/common/svg_plot.h"
 #include "tools/common/table.h"
 
 namespace yangtuo {
@@ -76,6 +77,36 @@ std::string FormatComparison(const MeasuredSpeed& theirs, const MeasuredSpeed& o
         found == theirs.decode.end() ? 0.0 : found->second, rate);
   }
   return FormatTable(table, 0);
+}
+
+std::string ComparisonSvg(const MeasuredSpeed& theirs, const MeasuredSpeed& ours) {
+  Plot speeds{.title = "Tokens a second",
+              .x_label = "",
+              .y_label = "tokens a second",
+              .x = {},
+              .series = {{"llama.cpp", {}}, {"yangtuo", {}}},
+              .kind = PlotKind::kBars};
+  Plot ratios{.title = "Times as fast as llama.cpp",
+              .x_label = "",
+              .y_label = "ratio",
+              .x = {},
+              .series = {{"yangtuo / llama.cpp", {}}},
+              .kind = PlotKind::kBars};
+  const auto add = [&](const std::string& name, double theirs_of, double ours_of) {
+    for (Plot* const plot : {&speeds, &ratios}) {
+      plot->x.push_back(name);
+    }
+    speeds.series[0].values.push_back(theirs_of);
+    speeds.series[1].values.push_back(ours_of);
+    ratios.series[0].values.push_back(Ratio(ours_of, theirs_of));
+  };
+  add("prefill", theirs.prefill, ours.prefill);
+  for (const auto& [sequences, rate] : ours.decode) {
+    const auto found = theirs.decode.find(sequences);
+    add(absl::StrFormat("decode of %d", sequences),
+        found == theirs.decode.end() ? 0.0 : found->second, rate);
+  }
+  return DrawSvg({speeds, ratios});
 }
 
 std::string ComparisonJson(const MeasuredSpeed& theirs, const MeasuredSpeed& ours) {

@@ -24,5 +24,7 @@ absl::StatusOr<MeasuredSpeed> ParseSpeed(const std::string& json);
 [[nodiscard]] std::string FormatComparison(const MeasuredSpeed& theirs, const MeasuredSpeed& ours);
 // The same for machines.
 [[nodiscard]] std::string ComparisonJson(const MeasuredSpeed& theirs, const MeasuredSpeed& ours);
+// Bars of both, and of the ratios.
+[[nodiscard]] std::string ComparisonSvg(const MeasuredSpeed& theirs, const MeasuredSpeed& ours);
 
 }  // namespace yangtuo

@@ -2,15 +2,12 @@
 
 #include <iostream>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
-#include <vector>
 
 #include "CLI/CLI.hpp"
-#include "absl/strings/str_format.h"
 #include "tools/bench_engine/engine_bench.h"
-#include "tools/common/progress_bar.h"
-#include "tools/common/table.h"
+#include "tools/bench_engine/engine_report.h"
+#include "tools/common/report_file.h"
 #include "tools/common/weight_type_flag.h"
 
 namespace yangtuo {
@@ -20,6 +17,9 @@ constexpr char kExamples[] = R"(Examples:
   yangtuo bench make-model --shape 1.3b --output bench-models
   yangtuo bench engine --model bench-models/1.3b-q4_0.gguf
   yangtuo bench engine --model models/alpaca-7b --weight-type int8 --batch 1 --batch 32 --json
+  yangtuo bench engine --model models/alpaca-7b-q4_k.gguf --weight-type gguf
+  yangtuo bench make-model --shape 1.3b --context 33000 --output long
+  yangtuo bench engine --model long/1.3b-q4_0.gguf --context 2048 --context 32768 --svg engine.svg
 
 Measures in this process, without services. Nothing else should run on the machine.)";
 
@@ -29,71 +29,27 @@ struct Arguments {
   std::string packed_weights;
   std::string kv_type = "bf16";
   bool json = false;
+  std::string svg;
 };
-
-void PrintJson(const EngineSpeed& speed) {
-  nlohmann::json decode = nlohmann::json::object();
-  for (const DecodeSpeed& d : speed.decode) {
-    decode[absl::StrFormat("%d", d.sequences)] = d.tokens_per_second;
-  }
-  nlohmann::json contexts = nlohmann::json::object();
-  for (const ContextSpeed& c : speed.contexts) {
-    contexts[absl::StrFormat("%d", c.tokens)] = {{"prefill", c.prefill_tokens_per_second},
-                                                 {"decode", c.decode_tokens_per_second}};
-  }
-  const nlohmann::json json = {{"weight_type", speed.weight_type},
-                               {"numerics", speed.numerics},
-                               {"threads", speed.threads},
-                               {"load_seconds", speed.load_seconds},
-                               {"anonymous_bytes", speed.anonymous_bytes},
-                               {"prefill", speed.prefill_tokens_per_second},
-                               {"prefill_seconds", speed.prefill_seconds},
-                               {"cached_prefill_seconds", speed.cached_prefill_seconds},
-                               {"decode", decode},
-                               {"contexts", contexts}};
-  std::cout << json.dump(2) << "\n";
-}
-
-void PrintTable(const EngineSpeed& speed, std::int32_t prompt_tokens) {
-  Table table{.columns = {{"measure"}, {"result", Align::kRight}}, .rows = {}};
-  const auto add = [&](std::string name, std::string value) {
-    table.rows.push_back({std::move(name), std::move(value)});
-  };
-  add("weights", speed.numerics);
-  add("threads", absl::StrFormat("%d", speed.threads));
-  add("load", absl::StrFormat("%.1f s", speed.load_seconds));
-  add("anonymous memory", FormatBytes(speed.anonymous_bytes));
-  add(absl::StrFormat("prefill of %d", prompt_tokens),
-      absl::StrFormat("%.1f tok/s", speed.prefill_tokens_per_second));
-  add("the same, seven eighths of it cached",
-      absl::StrFormat("%.1f times faster", speed.prefill_seconds / speed.cached_prefill_seconds));
-  for (const DecodeSpeed& d : speed.decode) {
-    add(absl::StrFormat("decode of %d together", d.sequences),
-        absl::StrFormat("%.1f tok/s", d.tokens_per_second));
-  }
-  for (const ContextSpeed& c : speed.contexts) {
-    add(absl::StrFormat("prefill of %d", c.tokens),
-        absl::StrFormat("%.1f tok/s", c.prefill_tokens_per_second));
-    add(absl::StrFormat("decode of 1 after %d", c.tokens),
-        absl::StrFormat("%.1f tok/s", c.decode_tokens_per_second));
-  }
-  std::cout << FormatTable(table, 0);
-}
 
 int Run(const Arguments& arguments) {
   EngineBenchOptions options = arguments.options;
   options.stage.weight_type = WeightTypeNamed(arguments.type);
   options.stage.packed_weights = arguments.packed_weights;
   options.stage.kv_type = KvTypeOf(arguments.kv_type);
-  const absl::StatusOr<EngineSpeed> speed = MeasureEngine(options);
+  const absl::StatusOr<EngineSpeed> speed =
+      MeasureEngine(options, [](const std::string& what) { std::cerr << what << "\n"; });
   if (!speed.ok()) {
     std::cerr << "yangtuo bench engine: " << speed.status().message() << "\n";
     return 1;
   }
-  if (arguments.json) {
-    PrintJson(*speed);
-  } else {
-    PrintTable(*speed, options.prompt_tokens);
+  std::cout << (arguments.json ? EngineSpeedJson(*speed) : FormatEngineSpeed(*speed));
+  if (!arguments.svg.empty()) {
+    if (const absl::Status written = WriteReport(arguments.svg, EngineSpeedSvg(*speed));
+        !written.ok()) {
+      std::cerr << "yangtuo bench engine: " << written.message() << "\n";
+      return 1;
+    }
   }
   return 0;
 }
@@ -140,6 +96,7 @@ void AddBenchEngineCommand(CLI::App& parent, std::function<int()>& run) {
       ->check(CLI::Range(1, 100))
       ->capture_default_str();
   app.add_flag("--json", arguments->json, "print JSON instead of a table");
+  app.add_option("--svg", arguments->svg, "write plots")->type_name("FILE");
   app.footer(kExamples);
   app.callback([&run, arguments] { run = [arguments] { return Run(*arguments); }; });
 }

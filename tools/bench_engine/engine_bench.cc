@@ -7,6 +7,7 @@
 #include <sstream>
 #include <utility>
 
+#include "absl/strings/str_format.h"
 #include "inference_core/base/clock.h"
 #include "inference_core/base/cpu.h"
 #include "inference_core/base/status_macros.h"
@@ -197,7 +198,8 @@ absl::StatusOr<DecodeSpeed> MeasureDecode(NumberedStage& stage, const EngineBenc
 
 }  // namespace
 
-absl::StatusOr<EngineSpeed> MeasureEngine(const EngineBenchOptions& options) {
+absl::StatusOr<EngineSpeed> MeasureEngine(
+    const EngineBenchOptions& options, const std::function<void(const std::string&)>& on_progress) {
   StageOptions stage_options = options.stage;
   const std::int32_t most = *std::max_element(options.batches.begin(), options.batches.end());
   const std::int32_t each = kDecodePrompt + options.decode_tokens;
@@ -211,6 +213,7 @@ absl::StatusOr<EngineSpeed> MeasureEngine(const EngineBenchOptions& options) {
   stage_options.context_tokens = longest;
   stage_options.max_step_tokens = std::max(options.prompt_tokens, most);
   stage_options.kv_blocks = std::max(blocks(longest), most * blocks(each));
+  on_progress(absl::StrFormat("loading %s", options.stage.model.string()));
   const TimePoint begin = SteadyClock().Now();
   YANGTUO_ASSIGN_OR_RETURN(const std::unique_ptr<Stage> stage,
                            LoadLlamaStage(stage_options, nullptr));
@@ -220,19 +223,25 @@ absl::StatusOr<EngineSpeed> MeasureEngine(const EngineBenchOptions& options) {
                                                          : GetCpuLimits().compute_threads(),
                     .load_seconds = Seconds(begin),
                     .anonymous_bytes = AnonymousBytes(),
+                    .weight_bytes = stage->info().weight_bytes,
+                    .kv_token_bytes = stage->info().kv_token_bytes,
+                    .prompt_tokens = options.prompt_tokens,
                     .prefill_tokens_per_second = 0.0,
                     .decode = {},
                     .contexts = {}};
   NumberedStage numbered{.stage = *stage};
+  on_progress(absl::StrFormat("prefill of %d", options.prompt_tokens));
   YANGTUO_ASSIGN_OR_RETURN(speed.prefill_seconds, MeasurePrefill(numbered, options, 0));
   speed.prefill_tokens_per_second = options.prompt_tokens / speed.prefill_seconds;
   YANGTUO_ASSIGN_OR_RETURN(speed.cached_prefill_seconds,
                            MeasurePrefill(numbered, options, CachedTokens(options.prompt_tokens)));
   for (const std::int32_t count : options.batches) {
+    on_progress(absl::StrFormat("decode of %d together", count));
     YANGTUO_ASSIGN_OR_RETURN(const DecodeSpeed decode, MeasureDecode(numbered, options, count));
     speed.decode.push_back(decode);
   }
   for (const std::int32_t context : options.contexts) {
+    on_progress(absl::StrFormat("context of %d", context));
     YANGTUO_ASSIGN_OR_RETURN(const ContextSpeed at, MeasureContext(numbered, options, context));
     speed.contexts.push_back(at);
   }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,7 @@ struct EngineBenchOptions {
   StageOptions stage;  // model, weight type, threads
   std::int32_t prompt_tokens = 512;
   std::int32_t decode_tokens = 32;  // of each sequence
-  std::vector<std::int32_t> batches = {1, 8, 32};
+  std::vector<std::int32_t> batches = {1, 8, 32, 64};
   std::vector<std::int32_t> contexts = {};  // of one sequence, apart from the other measures
   std::int32_t repeats = 3;                 // the best counts
 };
@@ -36,6 +37,9 @@ struct EngineSpeed {
   std::int32_t threads = 0;
   double load_seconds = 0.0;
   std::int64_t anonymous_bytes = 0;  // after loading
+  std::int64_t weight_bytes = 0;     // that a step reads
+  std::int64_t kv_token_bytes = 0;   // that it reads for each token that a sequence has
+  std::int32_t prompt_tokens = 0;
   double prefill_tokens_per_second = 0.0;
   // Of the prompt when its first seven eighths are in the KV cache already.
   double prefill_seconds = 0.0;
@@ -45,7 +49,9 @@ struct EngineSpeed {
 };
 
 // Loads a model and drives it as the engine does: a prompt in one step, then sequences that decode
-// together with greedy sampling, each after a prompt of 32 tokens.
-absl::StatusOr<EngineSpeed> MeasureEngine(const EngineBenchOptions& options);
+// together with greedy sampling, each after a prompt of 32 tokens. `on_progress` is told what is
+// about to be measured.
+absl::StatusOr<EngineSpeed> MeasureEngine(
+    const EngineBenchOptions& options, const std::function<void(const std::string&)>& on_progress);
 
 }  // namespace yangtuo

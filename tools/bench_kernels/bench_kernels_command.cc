@@ -1,15 +1,22 @@
 #include "tools/bench_kernels/bench_kernels_command.h"
 
+#include <algorithm>
 #include <cstdint>
+#include <initializer_list>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_format.h"
 #include "inference_core/base/cpu.h"
 #include "tools/bench_kernels/kernel_runs.h"
 #include "tools/bench_kernels/machine_limits.h"
+#include "tools/common/report_file.h"
+#include "tools/common/svg_plot.h"
 #include "tools/common/table.h"
 
 namespace yangtuo {
@@ -18,6 +25,7 @@ namespace {
 constexpr char kExamples[] = R"(Examples:
   yangtuo bench kernels
   yangtuo bench kernels --threads 1 --json
+  yangtuo bench kernels --svg kernels.svg
 
 Limits are measured in the same run: reading memory beyond every cache, and the widest multiply-adds
 of this CPU doing nothing else. What fits a cache is read faster than memory, and AVX2's int4
@@ -27,6 +35,7 @@ should run; on a shared host reading varies from minute to minute.)";
 struct Arguments {
   std::int32_t threads = 0;
   bool json = false;
+  std::string svg;
 };
 
 const char* UnitOf(Bound bound) {
@@ -71,6 +80,28 @@ void PrintTable(const MachineLimits& limits, const std::vector<KernelSpeed>& spe
   std::cout << FormatTable(table, 0);
 }
 
+// One bar a kernel: what it reaches of the limit that bounds it.
+std::string KernelsSvg(const std::vector<KernelSpeed>& speeds) {
+  const auto plot_of = [&](std::string title, std::initializer_list<Bound> bounds) {
+    Plot plot{.title = std::move(title),
+              .x_label = "",
+              .y_label = "of the limit",
+              .x = {},
+              .series = {{"of the limit", {}}},
+              .kind = PlotKind::kRows};
+    for (const KernelSpeed& speed : speeds) {
+      if (std::find(bounds.begin(), bounds.end(), speed.bound) != bounds.end()) {
+        plot.x.push_back(speed.name);
+        plot.series[0].values.push_back(speed.ratio);
+      }
+    }
+    return plot;
+  };
+  return DrawSvg(
+      {plot_of("Kernels bound by reading", {Bound::kReading}),
+       plot_of("Kernels bound by arithmetic", {Bound::kFloat, Bound::kBf16, Bound::kInteger})});
+}
+
 int Run(Arguments arguments) {
   if (arguments.threads == 0) {
     arguments.threads = GetCpuLimits().compute_threads();
@@ -81,6 +112,13 @@ int Run(Arguments arguments) {
     PrintJson(limits, speeds, arguments.threads);
   } else {
     PrintTable(limits, speeds);
+  }
+  if (!arguments.svg.empty()) {
+    if (const absl::Status written = WriteReport(arguments.svg, KernelsSvg(speeds));
+        !written.ok()) {
+      std::cerr << "yangtuo bench kernels: " << written.message() << "\n";
+      return 1;
+    }
   }
   return 0;
 }
@@ -95,6 +133,7 @@ void AddBenchKernelsCommand(CLI::App& parent, std::function<int()>& run) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   app.add_flag("--json", arguments->json, "print JSON instead of a table");
+  app.add_option("--svg", arguments->svg, "write plots")->type_name("FILE");
   app.footer(kExamples);
   app.callback([&run, arguments] { run = [arguments] { return Run(*arguments); }; });
 }

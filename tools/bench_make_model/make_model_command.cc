@@ -1,6 +1,7 @@
 #include "tools/bench_make_model/make_model_command.h"
 
 #include <chrono>
+#include <cstdint>
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -25,11 +26,13 @@ Writes FOLDER/SHAPE-TYPE.gguf: random weights in the shape of a LLaMA model, for
 struct Arguments {
   std::string shape = "1.3b";
   std::string type = "q4_0";
+  std::int32_t context_tokens = 4096;
   std::string output;
 };
 
 int Run(const Arguments& arguments) {
-  const std::optional<LlamaConfig> config = NamedShape(arguments.shape);
+  std::optional<LlamaConfig> config = NamedShape(arguments.shape);
+  config->context_tokens = arguments.context_tokens;
   const std::optional<DType> type = DTypeNamed(arguments.type);
   const std::filesystem::path folder = arguments.output;
   std::error_code error;
@@ -64,6 +67,9 @@ void AddBenchMakeModelCommand(CLI::App& parent, std::function<int()>& run) {
       ->capture_default_str();
   app.add_option("--type", arguments->type, "how its weights are stored")
       ->check(CLI::IsMember({"f16", "q8_0", "q4_0"}))
+      ->capture_default_str();
+  app.add_option("--context", arguments->context_tokens, "tokens that its positions reach")
+      ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
   app.add_option("--output", arguments->output, "folder for the file")->required();
   app.footer(kExamples);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <fstream>
 #include <iostream>
 #include <limits>
 #include <memory>
@@ -19,6 +18,7 @@
 #include "tools/common/error_text.h"
 #include "tools/common/flags.h"
 #include "tools/common/interrupt.h"
+#include "tools/common/report_file.h"
 #include "tools/common/terminal.h"
 
 namespace yangtuo {
@@ -61,17 +61,13 @@ std::string CheckRate(const std::string& text) {
   return absl::StrFormat("a rate is 0.001 to %g requests a second, or %s", kMaxRate, kUnlimited);
 }
 
+// Says what went wrong; false then.
 bool WriteFile(const std::string& path, const std::string& text) {
-  if (path == "-") {
-    return WriteAll(1, text);
+  const absl::Status written = WriteReport(path, text);
+  if (!written.ok()) {
+    std::cerr << "yangtuo bench serve: " << written.message() << "\n";
   }
-  std::ofstream out(path, std::ios::binary);
-  out << text;
-  out.close();
-  if (!out) {
-    std::cerr << "yangtuo bench serve: cannot write \"" << path << "\"\n";
-  }
-  return !out.fail();
+  return written.ok();
 }
 
 void ShowProgress(const Terminal& terminal, const std::string& rate, std::size_t all,

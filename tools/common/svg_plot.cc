@@ -87,6 +87,11 @@ class Drawing {
   }
 
   std::string Draw() {
+    if (plot_.kind == PlotKind::kRows) {
+      Text(16, 20, "start", plot_.title, "h");
+      Rows();
+      return out_;
+    }
     Text(kLeft, 20, "start", plot_.title, "h");
     Legend();
     Axes();
@@ -193,6 +198,39 @@ class Drawing {
       if (plot_.series.size() == 1) {
         Text(X(i) + shift + width / 2 - 1, y - 4, "middle", Number(series.values[i]));
       }
+    }
+  }
+
+  void Rows() {
+    constexpr double kNames = 250;
+    constexpr double kFirst = 36;
+    constexpr double kValues = 36;  // room for a value behind the longest bar
+    const double height = (kHeight - kBottom - kFirst) /
+                          static_cast<double>(std::max<std::size_t>(plot_.x.size(), 1));
+    const double width = kWidth - kNames - kRight - kValues;
+    for (int i = 0; i * step_ <= top_ * 1.0001; ++i) {
+      const double x = kNames + width * i * step_ / top_;
+      out_ +=
+          absl::StrFormat("<line class=\"%s\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>\n",
+                          i == 0 ? "a" : "g", x, x, kFirst, kHeight - kBottom);
+      Text(x, kHeight - kBottom + 18, "middle", Number(i * step_));
+    }
+    Text(kNames + width / 2, kHeight - 10, "middle", plot_.y_label);
+    if (plot_.series.empty()) {
+      return;
+    }
+    const PlotSeries& series = plot_.series.front();
+    for (std::size_t i = 0; i < plot_.x.size() && i < series.values.size(); ++i) {
+      const double y = kFirst + height * static_cast<double>(i);
+      Text(kNames - 6, y + height / 2 + 4, "end", plot_.x[i]);
+      if (!std::isfinite(series.values[i])) {
+        continue;
+      }
+      const double length = width * series.values[i] / top_;
+      out_ += absl::StrFormat(
+          "<rect class=\"f0\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\">%s</rect>\n",
+          kNames, y + height / 8, length, height * 3 / 4, Title(series, i));
+      Text(kNames + length + 4, y + height / 2 + 4, "start", Number(series.values[i]));
     }
   }
 

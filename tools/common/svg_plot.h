@@ -11,7 +11,9 @@ struct PlotSeries {
   std::vector<double> values;  // one for each of Plot::x; NaN: nothing there
 };
 
-enum class PlotKind { kLines, kBars };
+// kRows: a bar for every place, one below the other, with its name before it and its value behind
+// it; for one series, up to twenty places and long names.
+enum class PlotKind { kLines, kBars, kRows };
 
 // Values over a few named places, evenly apart, from zero upwards. Values are not negative.
 struct Plot {

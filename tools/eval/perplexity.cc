@@ -128,8 +128,8 @@ std::vector<std::string_view> SplitDocuments(std::string_view text, std::int32_t
   return documents;
 }
 
-absl::StatusOr<Perplexity> MeasurePerplexity(
-    const PerplexityOptions& options, const std::function<void(std::int64_t done)>& on_progress) {
+absl::StatusOr<Perplexity> MeasurePerplexity(const PerplexityOptions& options,
+                                             const TextProgress& on_progress) {
   YANGTUO_ASSIGN_OR_RETURN(const auto tokenizer, LoadTokenizer(options));
   YANGTUO_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(options.text));
   const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()),
@@ -138,7 +138,11 @@ absl::StatusOr<Perplexity> MeasurePerplexity(
   const auto longest = static_cast<std::size_t>(stage->info().context_tokens);
   Perplexity result{.weight_type = stage->info().weight_type, .numerics = stage->info().numerics};
   Scorer scorer(*stage);
-  for (const std::string_view document : SplitDocuments(text, options.documents)) {
+  const std::vector<std::string_view> documents = SplitDocuments(text, options.documents);
+  const auto position = [&](std::string_view document) {
+    return document.data() + document.size() - text.data();
+  };
+  for (const std::string_view document : documents) {
     YANGTUO_ASSIGN_OR_RETURN(std::vector<TokenId> ids,
                              tokenizer->Encode(document, {.add_bos = true}));
     ids.push_back(tokenizer->eos_id());
@@ -147,7 +151,8 @@ absl::StatusOr<Perplexity> MeasurePerplexity(
       const std::size_t count = std::min(longest, ids.size() - first);
       YANGTUO_RETURN_IF_ERROR(scorer.Add({begin, begin + static_cast<std::ptrdiff_t>(count)}));
     }
-    on_progress(++result.documents);
+    ++result.documents;
+    on_progress(position(document), position(documents.back()));
   }
   YANGTUO_RETURN_IF_ERROR(scorer.Flush());
   result.nll = scorer.nll();

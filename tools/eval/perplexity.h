@@ -35,10 +35,12 @@ struct Perplexity {
 [[nodiscard]] std::vector<std::string_view> SplitDocuments(std::string_view text,
                                                            std::int32_t most);
 
+// How many bytes of the scored documents are done.
+using TextProgress = std::function<void(std::int64_t bytes, std::int64_t of)>;
+
 // Scores every document by itself: tokens [BOS] + document + [EOS], every token after the first.
 // One that is longer than the context is cut into pieces of it, each scored after its first token.
-// `on_progress` gets the number of documents scored so far.
-absl::StatusOr<Perplexity> MeasurePerplexity(
-    const PerplexityOptions& options, const std::function<void(std::int64_t done)>& on_progress);
+absl::StatusOr<Perplexity> MeasurePerplexity(const PerplexityOptions& options,
+                                             const TextProgress& on_progress);
 
 }  // namespace yangtuo

@@ -1,18 +1,15 @@
 #include "tools/quantize/calibration.h"
 
-#include <algorithm>
 #include <map>
+#include <span>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_format.h"
-#include "inference_core/base/mapped_file.h"
 #include "inference_core/base/status_macros.h"
 #include "inference_core/checkpoint/checkpoint.h"
 #include "inference_core/model/product_observer.h"
-#include "tools/eval/perplexity.h"
 
 namespace yangtuo {
 namespace {
@@ -75,25 +72,11 @@ class InputSquares final : public ProductObserver {
   std::map<std::pair<Product, std::int32_t>, Sums> sums_;
 };
 
-// Where each document of a text ends, for progress.
-absl::StatusOr<std::vector<std::int64_t>> EndsOfDocuments(const std::filesystem::path& path) {
-  YANGTUO_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
-  const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()),
-                              file.bytes().size());
-  std::vector<std::int64_t> ends;
-  for (const std::string_view document : SplitDocuments(text, 0)) {
-    ends.push_back(document.data() + document.size() - text.data());
-  }
-  return ends;
-}
-
 }  // namespace
 
-absl::StatusOr<Calibration> Calibrate(
-    const CalibrationOptions& options,
-    const std::function<void(std::int64_t bytes, std::int64_t of)>& on_progress) {
+absl::StatusOr<Calibration> Calibrate(const CalibrationOptions& options,
+                                      const TextProgress& on_progress) {
   YANGTUO_ASSIGN_OR_RETURN(const Checkpoint model, OpenCheckpoint(options.model));
-  YANGTUO_ASSIGN_OR_RETURN(const std::vector<std::int64_t> ends, EndsOfDocuments(options.text));
   InputSquares squares;
   PerplexityOptions run;
   run.stage.model = options.model;
@@ -101,9 +84,7 @@ absl::StatusOr<Calibration> Calibrate(
   run.stage.observer = &squares;
   run.text = options.text;
   run.documents = 0;
-  YANGTUO_ASSIGN_OR_RETURN(const Perplexity found, MeasurePerplexity(run, [&](std::int64_t done) {
-                             on_progress(ends[static_cast<std::size_t>(done) - 1], ends.back());
-                           }));
+  YANGTUO_ASSIGN_OR_RETURN(const Perplexity found, MeasurePerplexity(run, on_progress));
   return Calibration{.importance = Importance(squares.Means(model.config.tied_embeddings)),
                      .tokens = found.tokens,
                      .perplexity = found.value()};

@@ -2,9 +2,9 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 
 #include "absl/status/statusor.h"
+#include "tools/eval/perplexity.h"
 #include "tools/quantize/importance.h"
 
 namespace yangtuo {
@@ -24,8 +24,7 @@ struct Calibration {
 // Runs the model over a text and takes for each column of each matrix the mean square of what it
 // was multiplied with. The whole model is loaded as a worker would. `on_progress` gets bytes of the
 // text. Errors as the model's and the tokenizer's readers say; INVALID_ARGUMENT for an empty text.
-absl::StatusOr<Calibration> Calibrate(
-    const CalibrationOptions& options,
-    const std::function<void(std::int64_t bytes, std::int64_t of)>& on_progress);
+absl::StatusOr<Calibration> Calibrate(const CalibrationOptions& options,
+                                      const TextProgress& on_progress);
 
 }  // namespace yangtuo
