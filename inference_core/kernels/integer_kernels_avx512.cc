@@ -129,9 +129,15 @@ YANGTUO_VNNI void SumInt4Rows(const TileProduct& t) {
   const std::byte* codes = t.weight;
   const std::byte* ahead = t.ahead;
   const std::int8_t* multipliers = t.multipliers;
+  // As many groups ahead as the codes are.
+  const std::int64_t multipliers_ahead =
+      ahead == nullptr ? 0 : (ahead - codes) / (kInt4GroupBytes / kTileColumns);
   const std::int8_t* x = t.x;
   const std::int32_t* bias = t.bias;
   for (std::int64_t group = t.groups; group > 0; --group) {
+    if (group % (kVector / kTileColumns) == 0) {  // once a cache line
+      Prefetch(reinterpret_cast<const std::byte*>(multipliers + multipliers_ahead));
+    }
     __m512i sum[kRows];
 #pragma GCC unroll 8
     for (std::size_t r = 0; r < kRows; ++r) {

@@ -1,4 +1,4 @@
-#include <chrono>
+#include <ctime>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <regex>
@@ -184,7 +184,7 @@ TEST(RegexTest, SaysWhereAndWhatItDoesNotSupport) {
 }
 
 TEST(RegexTest, HostileExpressionsEndSoonWithAnError) {
-  const auto begin = std::chrono::steady_clock::now();
+  const std::clock_t begin = std::clock();  // busy machines take longer, not more
   for (const std::string& hostile :
        {std::string("(((((a{100}){100}){100}){100}){100})"), std::string("(a|b)*a(a|b){40}"),
         std::string(".{10000}.{10000}.{10000}"), std::string("(.*){1000}(.*a){1000}"),
@@ -195,7 +195,7 @@ TEST(RegexTest, HostileExpressionsEndSoonWithAnError) {
   const auto grammar = MustCompile(Regex("((a|b|ab)*){1000}"));
   EXPECT_TRUE(Matches(grammar, "abba"));
   EXPECT_TRUE(Matches(MustCompile(Regex("(((((){10000}){10000}){10000}){10000})x")), "x"));
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(60));
+  EXPECT_LT(std::clock() - begin, 60 * CLOCKS_PER_SEC);
 }
 
 TEST(RegexTest, AllowedIsWhatAcceptTakes) {

@@ -1,4 +1,4 @@
-#include <chrono>
+#include <ctime>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -204,7 +204,7 @@ TEST(GbnfTest, APassOverTheVocabularyIsBounded) {
   const auto compiled = MustCompile(Gbnf(grammar));
   ASSERT_NE(compiled, nullptr);
   GrammarMatcher matcher(compiled, real);
-  const auto begin = std::chrono::steady_clock::now();
+  const std::clock_t begin = std::clock();  // busy machines take longer, not more
   for (int i = 0; i < 10; ++i) {
     const TokenBits& allowed = matcher.Allowed();
     ASSERT_GE(allowed.Count(), 100);  // the single bytes at least
@@ -214,11 +214,11 @@ TEST(GbnfTest, APassOverTheVocabularyIsBounded) {
     }
     ASSERT_TRUE(matcher.Accept(next).ok());
   }
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5));
+  EXPECT_LT(std::clock() - begin, 5 * CLOCKS_PER_SEC);
 }
 
 TEST(GbnfTest, HostileGrammarsEndSoon) {
-  const auto begin = std::chrono::steady_clock::now();
+  const std::clock_t begin = std::clock();  // busy machines take longer, not more
   // Nothing but empty texts, doubled at every level, in front of a letter.
   std::string doubling = "root ::= e0 \"x\"\n";
   for (int i = 0; i < 60; ++i) {
@@ -252,7 +252,7 @@ TEST(GbnfTest, HostileGrammarsEndSoon) {
     ASSERT_TRUE(matcher.Accept(next).ok());
   }
   EXPECT_TRUE(matcher.CanEnd());
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(60));
+  EXPECT_LT(std::clock() - begin, 60 * CLOCKS_PER_SEC);
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
-#include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <ctime>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -365,7 +365,7 @@ TEST(JsonSchemaTest, SaysWhereAndWhatItDoesNotSupport) {
 }
 
 TEST(JsonSchemaTest, HostileSchemasEndSoonWithAnError) {
-  const auto begin = std::chrono::steady_clock::now();
+  const std::clock_t begin = std::clock();  // busy machines take longer, not more
   EXPECT_THAT(WhyRefused(Schema(R"({"$ref":"#"})")),
               AnyOf(HasSubstr("matches no text"), HasSubstr("refers to itself")));
   EXPECT_THAT(WhyRefused(Schema(R"({"anyOf":[{"$ref":"#"},{"type":"null"}]})")),
@@ -409,7 +409,7 @@ TEST(JsonSchemaTest, HostileSchemasEndSoonWithAnError) {
   EXPECT_THAT(
       WhyRefused(Schema(R"({"type":"string","pattern":"(.{0,1000}a){0,1000}","maxLength":5000})")),
       HasSubstr("too large"));
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(60));
+  EXPECT_LT(std::clock() - begin, 60 * CLOCKS_PER_SEC);
 }
 
 TEST(JsonSchemaTest, ManyPropertiesCompileSoon) {
@@ -419,10 +419,10 @@ TEST(JsonSchemaTest, ManyPropertiesCompileSoon) {
             R"(":{"type":["string","integer","null"]})";
   }
   text += "}}";
-  const auto begin = std::chrono::steady_clock::now();
+  const std::clock_t begin = std::clock();  // busy machines take longer, not more
   const auto grammar = MustCompile(Schema(text));
   ASSERT_NE(grammar, nullptr);
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
+  EXPECT_LT(std::clock() - begin, 20 * CLOCKS_PER_SEC);
   EXPECT_TRUE(Matches(grammar, R"({"property_0":"x","property_999":7})"));
   EXPECT_FALSE(Matches(grammar, R"({"property_999":7,"property_0":"x"})"));
 }
