@@ -128,6 +128,7 @@ struct Gateway::State {
                  .tokenizers = *tokenizers,
                  .admission = admission,
                  .timers = timers,
+                 .compiling = compiling,
                  .metrics = metrics,
                  .access = *access.control,
                  .audit = access.audit.get(),
@@ -183,6 +184,7 @@ struct Gateway::State {
   TimePoint next_look_at_files{};  // for Tick
   const std::shared_ptr<LiveCalls> calls = std::make_shared<LiveCalls>();
   Timers timers;
+  Timers compiling;
   Admission admission;
   WorkerPool workers;
   const std::shared_ptr<TokenizerPool> tokenizers;
@@ -256,6 +258,7 @@ Gateway::~Gateway() {
   state_->http.reset();
   state_->worker_discovery.reset();
   state_->tokenizer_discovery.reset();
+  state_->compiling.Stop();
   state_->timers.Stop();
   state_->server.reset();
   state_->workers.Close();

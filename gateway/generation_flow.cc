@@ -87,6 +87,26 @@ void GenerationFlow::Begin() {
   }
   WatchDeadline();
   WatchQueue();
+  if (IsConstraintAtHand(request_, services_.grammars)) {
+    CheckConstraintAndGoOn();
+    return;
+  }
+  // A schema may take a second, which the transport's threads do not have.
+  services_.compiling.After(Duration{},
+                            [self = shared_from_this()] { self->CheckConstraintAndGoOn(); });
+}
+
+void GenerationFlow::CheckConstraintAndGoOn() {
+  {
+    const MutexLock lock(mutex_);
+    if (ended_) {
+      return;
+    }
+  }
+  if (const absl::Status fits = CheckConstraint(request_, services_.grammars); !fits.ok()) {
+    Fail(fits);
+    return;
+  }
   switch (request_.prompt_case()) {
     case v1::GenerateRequest::kChat:
       RenderChat();
@@ -102,7 +122,6 @@ void GenerationFlow::Begin() {
 
 absl::Status GenerationFlow::Prepare() {
   YANGTUO_RETURN_IF_ERROR(CheckGenerateRequest(request_, services_.limits));
-  YANGTUO_RETURN_IF_ERROR(CheckConstraint(request_, services_.grammars));
   YANGTUO_RETURN_IF_ERROR(scope_->caller().CheckPriority(request_.priority()));
   YANGTUO_ASSIGN_OR_RETURN(model_, ResolveFor(services_, scope_->caller(), request_.model()));
   const std::string& name = model_.status->model();

@@ -44,6 +44,7 @@ struct FlowServices {
   TokenizerPool& tokenizers;
   Admission& admission;
   Timers& timers;
+  Timers& compiling;  // runs what takes longer than a timer or a transport's thread may
   GatewayMetrics& metrics;
   AccessControl& access;
   AuditLog* audit = nullptr;  // null: none
@@ -99,6 +100,7 @@ class GenerationFlow : public std::enable_shared_from_this<GenerationFlow> {
   void Begin();
   absl::Status Prepare() ABSL_LOCKS_EXCLUDED(mutex_);
   void EncodeText();
+  void CheckConstraintAndGoOn();
   void RenderChat();
   void OnPrompt(Prompt prompt) ABSL_LOCKS_EXCLUDED(mutex_);
   void LoadPieces();

@@ -212,6 +212,14 @@ absl::Status CheckGenerateRequest(const v1::GenerateRequest& request, const Requ
   return found.ToStatus();
 }
 
+bool IsConstraintAtHand(const v1::GenerateRequest& request, GrammarCache& grammars) {
+  if (!request.sampling().has_constraint()) {
+    return true;
+  }
+  const absl::StatusOr<GrammarSpec> spec = ToGrammarSpec(request.sampling().constraint());
+  return !spec.ok() || grammars.Has(*spec);
+}
+
 absl::Status CheckConstraint(const v1::GenerateRequest& request, GrammarCache& grammars) {
   if (!request.sampling().has_constraint()) {
     return absl::OkStatus();

@@ -29,6 +29,8 @@ struct ModelBounds {
 // can be served.
 absl::Status CheckGenerateRequest(const v1::GenerateRequest& request, const RequestLimits& limits);
 
+// Whether CheckConstraint takes no time: there is no constraint, it is none, or it is compiled.
+bool IsConstraintAtHand(const v1::GenerateRequest& request, GrammarCache& grammars);
 // The constraint, if there is one, can be held to: `grammars` keeps what it compiles to.
 absl::Status CheckConstraint(const v1::GenerateRequest& request, GrammarCache& grammars);
 

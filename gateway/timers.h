@@ -12,7 +12,8 @@
 
 namespace yangtuo::gateway {
 
-// Runs short functions later, one after the other on one thread of its own. Thread-safe.
+// Runs functions later, one after the other on one thread of its own: short ones, or of another
+// object those that take longer. Thread-safe.
 class Timers {
  public:
   Timers();
@@ -20,7 +21,7 @@ class Timers {
   Timers(const Timers&) = delete;
   Timers& operator=(const Timers&) = delete;
 
-  // `run` must not block. Dropped, not run, when Stop comes first.
+  // `run` must not wait for others. Dropped, not run, when Stop comes first.
   void After(Duration delay, std::function<void()> run) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Waits for a running function and drops all others; later calls of After do nothing. Not to be

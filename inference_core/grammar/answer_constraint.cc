@@ -40,7 +40,9 @@ void KeepOnly(const TokenBits& allowed, std::span<float> logits) {
 void AnswerConstraint::Mask(std::span<float> logits, std::span<const TokenId> end_ids,
                             bool before_least) {
   const TokenBits& allowed = matcher_.Allowed();
-  const bool ends = matcher_.CanEnd() && (!before_least || matcher_.MustEnd());
+  const bool ends = (matcher_.CanEnd() && (!before_least || matcher_.MustEnd())) ||
+                    // Only where a grammar has more ways on than are looked at.
+                    matcher_.IsStuck();
   std::vector<std::pair<std::size_t, float>> kept;
   for (const TokenId id : end_ids) {
     if (ends && id >= 0 && static_cast<std::size_t>(id) < logits.size()) {
@@ -55,8 +57,29 @@ void AnswerConstraint::Mask(std::span<float> logits, std::span<const TokenId> en
       }
     }
   }
-  for (const auto& [id, logit] : kept) {
-    logits[id] = logit;
+  if (ends) {
+    for (const auto& [id, logit] : kept) {
+      logits[id] = logit;
+    }
+    return;
+  }
+  // An end that has a text would end an answer that is not complete, or too soon.
+  for (const TokenId id : end_ids) {
+    if (id < 0 || static_cast<std::size_t>(id) >= logits.size()) {
+      continue;
+    }
+    const float logit = std::exchange(logits[static_cast<std::size_t>(id)], kImpossible);
+    if (logit != kImpossible) {
+      kept.emplace_back(static_cast<std::size_t>(id), logit);
+    }
+  }
+  const bool any_left = kept.empty() || std::any_of(logits.begin(), logits.end(), [](float logit) {
+                          return logit != kImpossible;
+                        });
+  if (!any_left) {
+    for (const auto& [id, logit] : kept) {
+      logits[id] = logit;
+    }
   }
 }
 

@@ -19,9 +19,9 @@ namespace yangtuo {
 class AnswerConstraint {
  public:
   // Makes impossible what may not come next in `logits` [vocab]; ids beyond the vocabulary of texts
-  // too. Of `end_ids`, those without a text stay only where the answer is complete and, unless it
-  // cannot go on, not `before_least`; others obey the grammar like any text. Something always
-  // stays.
+  // too. `end_ids` stay only where the answer is complete and, unless it cannot go on, not
+  // `before_least`; those with a text that fits also where nothing else does. Something always
+  // stays: where a grammar is so ambiguous that no way on was found, the end.
   void Mask(std::span<float> logits, std::span<const TokenId> end_ids, bool before_least);
 
   // Appends what was chosen. INVALID_ARGUMENT, without a change, when it may not come next.

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <utility>
 
+#include "absl/strings/str_format.h"
+
 namespace yangtuo {
 namespace {
 
@@ -17,7 +19,18 @@ Expressions::Expressions() {
   nodes_.push_back({.kind = ExpressionKind::kChoice});    // Nothing()
 }
 
+absl::Status Expressions::CheckNotFull() const {
+  return is_full_
+             ? absl::InvalidArgumentError(absl::StrFormat(
+                   "the grammar is too large: written out it has more than %d parts", kMostNodes))
+             : absl::OkStatus();
+}
+
 ExpressionId Expressions::Add(Expression expression) {
+  if (nodes_.size() >= kMostNodes) {
+    is_full_ = true;
+    return Nothing();
+  }
   nodes_.push_back(std::move(expression));
   return static_cast<ExpressionId>(nodes_.size() - 1);
 }
@@ -139,45 +152,102 @@ RuleId Expressions::AddRule(std::string name) {
   return static_cast<RuleId>(rules_.size() - 1);
 }
 
-std::vector<bool> FindNullable(const Expressions& expressions) {
-  std::vector<bool> rules(expressions.rules().size(), false);
-  std::vector<bool> nodes(expressions.nodes().size(), false);
-  const auto is_nullable = [&](ExpressionId id) { return nodes[static_cast<std::size_t>(id)]; };
-  for (bool changed = true; changed;) {
-    changed = false;
-    // Operands come before what they are part of.
-    for (std::size_t i = 0; i < nodes.size(); ++i) {
-      const Expression& node = expressions.nodes()[i];
-      const auto& operands = node.operands;
-      switch (node.kind) {
-        case ExpressionKind::kBytes:
-          break;
-        case ExpressionKind::kSequence:
-        case ExpressionKind::kBoth:
-          nodes[i] = std::all_of(operands.begin(), operands.end(), is_nullable);
-          break;
-        case ExpressionKind::kChoice:
-          nodes[i] = std::any_of(operands.begin(), operands.end(), is_nullable);
-          break;
-        case ExpressionKind::kRepeat:
-          nodes[i] = node.low == 0 || is_nullable(operands[0]);
-          break;
-        case ExpressionKind::kCall:
-          nodes[i] = rules[static_cast<std::size_t>(node.low)];
-          break;
-        case ExpressionKind::kWithout:
-          nodes[i] = is_nullable(operands[0]) && !is_nullable(operands[1]);
-          break;
-      }
+namespace {
+
+// What matches the empty text, found from the smallest parts up; linear in operands.
+class NullableParts {
+ public:
+  explicit NullableParts(const Expressions& expressions)
+      : expressions_(expressions),
+        rules_(expressions.rules().size(), false),
+        missing_(expressions.nodes().size(), 0),
+        uses_(expressions.nodes().size()),
+        calls_(rules_.size()),
+        bodies_(expressions.nodes().size()) {
+    for (std::size_t rule = 0; rule < rules_.size(); ++rule) {
+      bodies_[At(expressions.rules()[rule].body)].push_back(static_cast<RuleId>(rule));
     }
-    for (std::size_t rule = 0; rule < rules.size(); ++rule) {
-      if (!rules[rule] && is_nullable(expressions.rules()[rule].body)) {
-        rules[rule] = true;
-        changed = true;
+    // Operands come before what they are part of.
+    for (std::size_t i = 0; i < missing_.size(); ++i) {
+      missing_[i] = MissingOf(static_cast<ExpressionId>(i));
+      if (missing_[i] == 0) {
+        Spread(static_cast<ExpressionId>(i));
       }
     }
   }
-  return rules;
+
+  [[nodiscard]] std::vector<bool> TakeRules() { return std::move(rules_); }
+
+ private:
+  static constexpr std::size_t At(std::int32_t id) { return static_cast<std::size_t>(id); }
+  [[nodiscard]] bool IsNullable(ExpressionId id) const { return missing_[At(id)] == 0; }
+
+  // How many of its operands have yet to be found nullable until `id` is; registers it with them.
+  std::int32_t MissingOf(ExpressionId id) {
+    constexpr std::int32_t kNever = 1;
+    const Expression& node = expressions_.node(id);
+    switch (node.kind) {
+      case ExpressionKind::kBytes:
+        return kNever;
+      case ExpressionKind::kCall:
+        calls_[At(node.low)].push_back(id);
+        return rules_[At(node.low)] ? 0 : 1;
+      case ExpressionKind::kWithout:  // calls nothing: its operands are known by now
+        return IsNullable(node.operands[0]) && !IsNullable(node.operands[1]) ? 0 : kNever;
+      case ExpressionKind::kRepeat:
+        if (node.low == 0) {
+          return 0;
+        }
+        break;
+      default:
+        break;
+    }
+    std::int32_t missing = 0;
+    for (const ExpressionId operand : node.operands) {
+      if (!IsNullable(operand)) {
+        uses_[At(operand)].push_back(id);
+        ++missing;
+      }
+    }
+    const bool any = node.kind == ExpressionKind::kChoice;
+    return !any ? missing : missing < static_cast<std::int32_t>(node.operands.size()) ? 0 : 1;
+  }
+
+  // `found` has become nullable, and with it perhaps what it is part of.
+  void Spread(ExpressionId found) {
+    std::vector<ExpressionId> open = {found};
+    const auto lacks_one_less = [&](ExpressionId id) {
+      if (missing_[At(id)] > 0 && --missing_[At(id)] == 0) {
+        open.push_back(id);
+      }
+    };
+    while (!open.empty()) {
+      const std::size_t at = At(open.back());
+      open.pop_back();
+      for (const ExpressionId use : uses_[at]) {
+        lacks_one_less(use);
+      }
+      for (const RuleId rule : bodies_[at]) {
+        rules_[At(rule)] = true;
+        for (const ExpressionId call : calls_[At(rule)]) {
+          lacks_one_less(call);
+        }
+      }
+    }
+  }
+
+  const Expressions& expressions_;
+  std::vector<bool> rules_;
+  std::vector<std::int32_t> missing_;             // [nodes]; 0: nullable
+  std::vector<std::vector<ExpressionId>> uses_;   // [nodes] that wait for this one
+  std::vector<std::vector<ExpressionId>> calls_;  // [rules]
+  std::vector<std::vector<RuleId>> bodies_;       // [nodes]
+};
+
+}  // namespace
+
+std::vector<bool> FindNullable(const Expressions& expressions) {
+  return NullableParts(expressions).TakeRules();
 }
 
 }  // namespace yangtuo

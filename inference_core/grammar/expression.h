@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "inference_core/grammar/code_points.h"
 
 namespace yangtuo {
@@ -34,9 +35,18 @@ struct Expression {
 
 // The rules of a grammar as trees over bytes: what the front ends make and BuildAutomaton compiles.
 // Nodes may be shared; only rules make it recursive. Rule 0 is the grammar's root.
+//
+// Bounded: beyond kMostNodes nothing is added, and the result means nothing any more. Front ends
+// ask IsFull() wherever they go on for as long as their text does.
 class Expressions {
  public:
+  static constexpr std::size_t kMostNodes = 1'000'000;
+
   Expressions();
+
+  // INVALID_ARGUMENT when nodes were left out.
+  [[nodiscard]] absl::Status CheckNotFull() const;
+  [[nodiscard]] bool IsFull() const { return is_full_; }
 
   ExpressionId Bytes(std::uint8_t low, std::uint8_t high);
   ExpressionId Literal(std::string_view bytes);
@@ -80,6 +90,7 @@ class Expressions {
   ExpressionId BetweenFrom(const std::string& low, const std::string& high, Digit tail,
                            std::size_t at);
 
+  bool is_full_ = false;
   std::vector<Expression> nodes_;
   std::vector<Rule> rules_;
 };

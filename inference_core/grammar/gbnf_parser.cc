@@ -157,6 +157,7 @@ class GbnfParser {
   absl::StatusOr<ExpressionId> Sequence(int depth, Lines lines) {
     std::vector<ExpressionId> parts;
     for (SkipSpace(lines); !rest_.empty(); SkipSpace(lines)) {
+      YANGTUO_RETURN_IF_ERROR(expressions_.CheckNotFull());
       const char c = rest_[0];
       std::optional<ExpressionId> part;
       if (c == '"') {
@@ -173,7 +174,7 @@ class GbnfParser {
       } else {
         break;
       }
-      YANGTUO_ASSIGN_OR_RETURN(part, Repeated(*part));
+      YANGTUO_ASSIGN_OR_RETURN(part, Repeated(*part, lines));
       parts.push_back(*part);
     }
     if (!rest_.empty() &&
@@ -195,8 +196,9 @@ class GbnfParser {
     return group;
   }
 
-  absl::StatusOr<ExpressionId> Repeated(ExpressionId part) {
+  absl::StatusOr<ExpressionId> Repeated(ExpressionId part, Lines lines) {
     for (;;) {
+      SkipSpace(lines);
       std::int32_t low = 0;
       std::int32_t high = -1;
       if (Take("*")) {
@@ -205,6 +207,10 @@ class GbnfParser {
       } else if (Take("?")) {
         high = 1;
       } else if (Take("{")) {
+        SkipSpace(Lines::kKeep);
+        if (!rest_.empty() && rest_[0] == '}') {
+          return Fault("expected a repetition count");
+        }
         YANGTUO_ASSIGN_OR_RETURN(low, Count(0));
         high = low;
         if (Take(",")) {

@@ -12,6 +12,7 @@
 #include "inference_core/grammar/json_expressions.h"
 #include "inference_core/grammar/json_schema.h"
 #include "inference_core/grammar/regex_parser.h"
+#include "inference_core/grammar/simulator.h"
 
 namespace yangtuo {
 namespace {
@@ -67,9 +68,16 @@ absl::StatusOr<std::shared_ptr<const Grammar>> CompileGrammar(const GrammarSpec&
   Expressions expressions;
   const RuleId root = expressions.AddRule("the grammar");
   YANGTUO_ASSIGN_OR_RETURN(const ExpressionId body, MakeRoot(spec, expressions));
+  YANGTUO_RETURN_IF_ERROR(expressions.CheckNotFull());
   expressions.DefineRule(root, body);
   const std::int32_t max_depth = spec.kind == GrammarKind::kGbnf ? kRuleDepth : kJsonDepth;
   YANGTUO_ASSIGN_OR_RETURN(Automaton automaton, BuildAutomaton(expressions, max_depth));
+  if (Simulator(automaton).Start() == Simulator::kDead) {
+    return absl::InvalidArgumentError(
+        "the grammar has more ways to begin than can be looked at; write it with fewer "
+        "alternatives "
+        "that match the same");
+  }
   return std::make_shared<const Grammar>(std::move(automaton));
 }
 

@@ -42,6 +42,12 @@ absl::StatusOr<std::shared_ptr<const Grammar>> GrammarCache::Get(const GrammarSp
   return grammar;
 }
 
+bool GrammarCache::Has(const GrammarSpec& spec) {
+  const std::string key = KeyOf(spec);
+  const MutexLock lock(mutex_);
+  return grammars_.Find(key) != nullptr;
+}
+
 std::size_t GrammarCache::size() const {
   const MutexLock lock(mutex_);
   return grammars_.size();

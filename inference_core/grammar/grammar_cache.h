@@ -27,6 +27,9 @@ class GrammarCache {
   // As CompileGrammar, which runs in the caller's thread, outside the lock, when there is none yet.
   absl::StatusOr<std::shared_ptr<const Grammar>> Get(const GrammarSpec& spec);
 
+  // Whether Get would find it.
+  [[nodiscard]] bool Has(const GrammarSpec& spec);
+
   [[nodiscard]] std::size_t size() const;
 
  private:

@@ -70,6 +70,15 @@ ExpressionId JsonExpressions::Escaped(std::uint32_t code_point) {
 }
 
 ExpressionId JsonExpressions::Characters(const CodePoints& characters) {
+  std::vector<std::uint32_t> key;
+  for (const CodePoints::Range range : characters.ranges()) {
+    key.push_back(range.low);
+    key.push_back(range.high);
+  }
+  const auto [made, is_new] = characters_.try_emplace(std::move(key));
+  if (!is_new) {
+    return made->second;
+  }
   std::vector<ExpressionId> parts = {expressions_.Characters(characters.And(Plain()))};
   const CodePoints escaped = characters.Without(Plain());
   for (const CodePoints::Range range : escaped.ranges()) {
@@ -77,7 +86,7 @@ ExpressionId JsonExpressions::Characters(const CodePoints& characters) {
       parts.push_back(Escaped(one));
     }
   }
-  return expressions_.Choice(std::move(parts));
+  return made->second = expressions_.Choice(std::move(parts));
 }
 
 ExpressionId JsonExpressions::AnyCharacter() {

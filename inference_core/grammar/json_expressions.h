@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "inference_core/grammar/code_points.h"
 #include "inference_core/grammar/expression.h"
@@ -47,6 +49,8 @@ class JsonExpressions {
   }
 
   Expressions& expressions_;
+  // Those of Characters, by the ends of their ranges: patterns repeat a few sets many times.
+  std::map<std::vector<std::uint32_t>, ExpressionId> characters_;
   std::optional<ExpressionId> break_;
   std::optional<ExpressionId> any_character_;
   std::optional<ExpressionId> number_;

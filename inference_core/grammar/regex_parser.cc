@@ -111,6 +111,7 @@ class RegexParser {
     std::vector<ExpressionId> parts;
     while (!rest_.empty() && rest_[0] != '|' && rest_[0] != ')' &&
            !(depth == 0 && rest_[0] == '$')) {
+      YANGTUO_RETURN_IF_ERROR(expressions_.CheckNotFull());
       YANGTUO_ASSIGN_OR_RETURN(ExpressionId part, Atom(depth));
       YANGTUO_ASSIGN_OR_RETURN(part, Repeated(part));
       parts.push_back(part);
@@ -172,9 +173,10 @@ class RegexParser {
         return Fault("a group's name without '>'");
       }
       rest_.remove_prefix(end + 1);
-    } else if (rest_.substr(0, 2) == "(?" && !TakeAll("(?:")) {
-      return Fault("flags and special groups are not supported");
-    } else {
+    } else if (!TakeAll("(?:")) {
+      if (rest_.substr(0, 2) == "(?") {
+        return Fault("flags and special groups are not supported");
+      }
       (void)Take('(');
     }
     std::vector<ExpressionId> alternatives;

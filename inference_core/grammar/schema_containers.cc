@@ -113,13 +113,10 @@ absl::StatusOr<ExpressionId> MakeArray(const Json& schema, const SchemaPlace& pl
                               high < 0 ? -1 : std::max(0, high - before));
   };
   ExpressionId items = count > 0 ? repeat(count) : expressions.Sequence({item, repeat(1)});
-  if (count == 0 && low == 0) {
-    items = expressions.Optional(items);
-  }
   for (std::int32_t i = count; i-- > 0;) {
     const ExpressionId here = prefix[static_cast<std::size_t>(i)];
     items = expressions.Sequence({i > 0 ? json.Comma() : expressions.Empty(), here, items});
-    if (low <= i) {
+    if (i > 0 && low <= i) {
       items = expressions.Optional(items);
     }
     if (high >= 0 && high <= i) {
@@ -127,7 +124,7 @@ absl::StatusOr<ExpressionId> MakeArray(const Json& schema, const SchemaPlace& pl
     }
   }
   if (high == 0) {
-    items = expressions.Empty();
+    return expressions.Literal("[]");
   }
   // White space belongs to items: an empty array is "[]".
   const ExpressionId spaced = expressions.Sequence({json.Break(), items, json.Break()});

@@ -58,7 +58,7 @@ class KindCompiler {
     if (schema_.contains("enum") || schema_.contains("const")) {
       return ListedValues();
     }
-    if (types_.size() == std::size(kTypes)) {
+    if (types_.size() == std::size(kTypes) && !SaysSomethingOfAType()) {
       return json_.AnyValue();
     }
     std::vector<ExpressionId> alternatives;
@@ -99,6 +99,15 @@ class KindCompiler {
       types_.insert(std::begin(kTypes), std::end(kTypes));
     }
     return absl::OkStatus();
+  }
+
+  [[nodiscard]] bool SaysSomethingOfAType() const {
+    for (const auto& [key, value] : schema_.items()) {
+      if (!TypeOfKeyword(key).empty()) {
+        return true;
+      }
+    }
+    return false;
   }
 
   absl::StatusOr<ExpressionId> OfType(const std::string& type) {
@@ -203,6 +212,7 @@ class KindCompiler {
       return place_.Fault(absl::StrFormat("'enum' has more than %d values", kMostValues));
     }
     std::vector<ExpressionId> alternatives;
+    std::vector<ExpressionId> strings;
     for (const Json& value : list) {
       const std::string_view type = TypeOfValue(value);
       const bool is_of_type =
@@ -212,10 +222,12 @@ class KindCompiler {
       }
       YANGTUO_ASSIGN_OR_RETURN(const bool is_allowed, IsAllowed(value, type));
       if (is_allowed) {
-        YANGTUO_ASSIGN_OR_RETURN(const ExpressionId alternative, Restricted(value));
-        alternatives.push_back(alternative);
+        (value.is_string() ? strings : alternatives).push_back(Literal(value));
       }
     }
+    YANGTUO_ASSIGN_OR_RETURN(const ExpressionId restricted,
+                             Restricted(expressions_.Choice(std::move(strings))));
+    alternatives.push_back(restricted);
     if (schema_.value("nullable", Json(false)) == Json(true) && schema_.contains("enum")) {
       alternatives.push_back(expressions_.Literal("null"));
     }
@@ -245,26 +257,24 @@ class KindCompiler {
                          (value == range.low->value && !range.low->is_exclusive);
       const bool below = !range.high.has_value() || value < range.high->value ||
                          (value == range.high->value && !range.high->is_exclusive);
-      return above && below;
+      const bool whole = TypeOfValue(value) == "integer" || !schema_.contains("multipleOf");
+      return above && below && whole;
     }
     return true;
   }
 
-  // A value that is listed, as far as a pattern or format allows it.
-  absl::StatusOr<ExpressionId> Restricted(const Json& value) {
-    if (!value.is_string()) {
-      return Literal(value);
+  // Strings that are listed, as far as a pattern or format allows them.
+  absl::StatusOr<ExpressionId> Restricted(ExpressionId strings) {
+    if (strings == expressions_.Nothing() ||
+        !(schema_.contains("pattern") || schema_.contains("format"))) {
+      return strings;
     }
     YANGTUO_ASSIGN_OR_RETURN(StringConstraints constraints, Strings());
-    const ExpressionId literal = expressions_.Literal(value.dump());
-    if (!constraints.pattern.has_value() && !constraints.format.has_value()) {
-      return literal;
-    }
     constraints.min_length = 0;
     constraints.max_length.reset();
-    YANGTUO_ASSIGN_OR_RETURN(const ExpressionId pattern,
+    YANGTUO_ASSIGN_OR_RETURN(const ExpressionId allowed,
                              Placed(MakeString(constraints, json_, expressions_)));
-    return expressions_.Both(literal, pattern);
+    return expressions_.Both(strings, allowed);
   }
 
   // `value` as JSON, with white space where printers put it. Nesting: ParseStrictJson bounds it.

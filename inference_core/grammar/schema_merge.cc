@@ -1,8 +1,11 @@
 #include "inference_core/grammar/schema_merge.h"
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -16,6 +19,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr std::size_t kMostAlternatives = 256;
+constexpr std::size_t kMostComparisons = 1'000'000;  // of values in lists
 
 Json BothOf(const Json& a, const Json& b) {
   if (a == b || b == Json(true)) {
@@ -41,6 +45,20 @@ bool HasValue(const Json& list, const Json& value) {
   return std::find(list.begin(), list.end(), value) != list.end();
 }
 
+bool HasItemsByPlace(const Json& schema) {
+  return schema.contains("prefixItems") || (schema.contains("items") && schema["items"].is_array());
+}
+
+// Whether null may be valid, as far as the keywords that list types and values say.
+bool AllowsNull(const Json& schema) {
+  if (schema.value("nullable", Json(false)) == Json(true)) {
+    return true;
+  }
+  return (!schema.contains("type") || HasValue(AsList(schema["type"]), Json("null"))) &&
+         (!schema.contains("enum") || HasValue(schema["enum"], Json())) &&
+         (!schema.contains("const") || schema["const"].is_null());
+}
+
 Json CommonTypes(const Json& a, const Json& b) {
   Json common = Json::array();
   for (const auto& [mine, theirs] :
@@ -56,7 +74,11 @@ Json CommonTypes(const Json& a, const Json& b) {
   return common;
 }
 
-Json CommonValues(const Json& a, const Json& b) {
+absl::StatusOr<Json> CommonValues(const Json& a, const Json& b) {
+  if (a.size() * b.size() > kMostComparisons) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "'enum's of %d and %d values in 'allOf' are too large", a.size(), b.size()));
+  }
   Json common = Json::array();
   for (const Json& value : a) {
     if (HasValue(b, value)) {
@@ -66,20 +88,33 @@ Json CommonValues(const Json& a, const Json& b) {
   return common;
 }
 
+std::map<std::string, const Json*> ByName(const Json& object) {
+  std::map<std::string, const Json*> by_name;
+  for (const auto& [name, value] : object.items()) {
+    by_name.emplace(name, &value);
+  }
+  return by_name;
+}
+
 // Properties of both; what one does not list is bound by its "additionalProperties".
 void MergeProperties(const Json& a, const Json& b, Json& merged) {
   const Json none = Json::object();
   const Json& mine = a.contains("properties") ? a["properties"] : none;
   const Json& theirs = b.contains("properties") ? b["properties"] : none;
+  // Objects that keep their order are searched from the front.
+  const std::map<std::string, const Json*> mine_by_name = ByName(mine);
+  const std::map<std::string, const Json*> theirs_by_name = ByName(theirs);
   const Json other_mine = a.value("additionalProperties", Json(true));
   const Json other_theirs = b.value("additionalProperties", Json(true));
   Json properties = Json::object();
   for (const auto& [name, schema] : mine.items()) {
-    properties[name] = BothOf(schema, theirs.contains(name) ? theirs[name] : other_theirs);
+    const auto same = theirs_by_name.find(name);
+    properties.push_back(
+        {name, BothOf(schema, same != theirs_by_name.end() ? *same->second : other_theirs)});
   }
   for (const auto& [name, schema] : theirs.items()) {
-    if (!mine.contains(name)) {
-      properties[name] = BothOf(other_mine, schema);
+    if (!mine_by_name.contains(name)) {
+      properties.push_back({name, BothOf(other_mine, schema)});
     }
   }
   if (!properties.empty()) {
@@ -102,8 +137,9 @@ absl::StatusOr<Json> MergeValues(const std::string& key, const Json& a, const Js
   }
   if (key == "required" && a.is_array() && b.is_array()) {
     Json all = a;
+    std::set<Json> known(a.begin(), a.end());
     for (const Json& name : b) {
-      if (!HasValue(all, name)) {
+      if (known.insert(name).second) {
         all.push_back(name);
       }
     }
@@ -111,9 +147,6 @@ absl::StatusOr<Json> MergeValues(const std::string& key, const Json& a, const Js
   }
   if (key == "items") {
     return BothOf(a, b);
-  }
-  if (key == "nullable") {
-    return Json(a == Json(true) && b == Json(true));
   }
   if (key == "anyOf" && a.is_array() && b.is_array()) {
     if (a.size() * b.size() > kMostAlternatives) {
@@ -149,9 +182,16 @@ absl::StatusOr<Json> MergeSchemas(const Json& a, const Json& b) {
   if (a.contains("const") && b.contains("const") && a["const"] != b["const"]) {
     return Json(false);
   }
+  if (HasItemsByPlace(a) != HasItemsByPlace(b) &&
+      a.contains("items") + a.contains("prefixItems") > 0 &&
+      b.contains("items") + b.contains("prefixItems") > 0) {
+    return absl::InvalidArgumentError(
+        "'prefixItems' of one and 'items' of another part of 'allOf' cannot be joined");
+  }
   Json merged = a;
   for (const auto& [key, value] : b.items()) {
-    if (key == "properties" || key == "additionalProperties" || IsAnnotation(key)) {
+    if (key == "properties" || key == "additionalProperties" || key == "nullable" ||
+        IsAnnotation(key)) {
       continue;
     }
     if (!merged.contains(key)) {
@@ -159,6 +199,9 @@ absl::StatusOr<Json> MergeSchemas(const Json& a, const Json& b) {
       continue;
     }
     YANGTUO_ASSIGN_OR_RETURN(merged[key], MergeValues(key, a[key], value));
+  }
+  if (a.contains("nullable") || b.contains("nullable")) {
+    merged["nullable"] = AllowsNull(a) && AllowsNull(b);
   }
   MergeProperties(a, b, merged);
   return merged;

@@ -87,8 +87,8 @@ std::int32_t Simulator::Close(std::vector<Thread> moved) {
   }
   absl::flat_hash_set<Thread> seen;
   absl::flat_hash_set<Thread> returned;
-  for (std::size_t visits = 0; !open.empty() && visits < kVisits && stop.threads.size() < kThreads;
-       ++visits) {
+  std::int64_t visits = 0;
+  for (; !open.empty() && visits < kVisits && stop.threads.size() < kThreads; ++visits) {
     const auto [thread, called] = open.back();
     open.pop_back();
     if (automaton_.Accepts(thread.state)) {
@@ -114,6 +114,11 @@ std::int32_t Simulator::Close(std::vector<Thread> moved) {
         open.push_back({.thread = {.state = call.start, .stack = stack}, .called = true});
       }
     }
+  }
+  work_ += visits;
+  // All ways that were followed up to the limit lead nowhere: no text comes to here.
+  if (stop.threads.empty() && !stop.complete) {
+    return kDead;
   }
   return Number(std::move(stop));
 }

@@ -35,7 +35,8 @@ class Simulator {
   // `automaton` must outlive this.
   explicit Simulator(const Automaton& automaton);
 
-  // Places are numbered from 0 in here.
+  // Places are numbered from 0 in here. kDead: there are more ways to begin than are looked at, and
+  // the first of them lead nowhere.
   [[nodiscard]] std::int32_t Start();
   [[nodiscard]] std::int32_t Enter(const Place& place);
   [[nodiscard]] Place Leave(std::int32_t place) const;

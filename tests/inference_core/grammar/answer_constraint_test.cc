@@ -81,6 +81,16 @@ TEST(AnswerConstraintTest, AStopTokenWithATextObeysTheGrammar) {
   EXPECT_THAT(Possible(*answer, {'a', kWord}, true), ElementsAre('a', kWord));
 }
 
+TEST(AnswerConstraintTest, AStopTokenWithATextEndsNoAnswerThatIsIncomplete) {
+  const auto constraints = Constraints();
+  auto answer = constraints->Begin({.kind = GrammarKind::kRegex, .text = "(a|b)(b|c)*"}, {});
+  ASSERT_TRUE(answer.ok());
+  EXPECT_THAT(Possible(*answer, {kEnd, 'a'}), ElementsAre('b', kWord));
+  ASSERT_TRUE(answer->Accept('b').ok());
+  EXPECT_THAT(Possible(*answer, {kEnd, 'b'}), ElementsAre('b', 'c', kEnd));
+  EXPECT_THAT(Possible(*answer, {kEnd, 'b'}, true), ElementsAre('c'));
+}
+
 TEST(AnswerConstraintTest, AnAnswerGoesOnFromWhatExists) {
   const auto constraints = Constraints();
   const GrammarSpec spec = {.kind = GrammarKind::kChoice, .choices = {"abba", "bab"}};

@@ -74,6 +74,9 @@ const char* const kExpressions[] = {
     "((a{0,2}b){0,2}c){0,2}",
     "a.c",
     "(a*)*b",
+    "(?:(a|b)c)+",
+    "(?:(?:2[0-5]|\\d)a){2}x",
+    "(?:(?:(?:a)))(b)",
     "[\\w.]+@[a-c]+\\.b",
 };
 
@@ -204,6 +207,12 @@ TEST(RegexTest, AllowedIsWhatAcceptTakes) {
        {"(a|ab|abc)*\\d{1,3}", "[一-龥]{2,9}|[\\x00-\\xff]*", "a?b"}) {
     ExpectAllowedIsWhatAcceptTakes(MustCompile(Regex(expression)), SmallVocabulary(), random, 8);
   }
+}
+
+TEST(RegexTest, GroupsWithinGroupsMustBeClosed) {
+  EXPECT_THAT(WhyRefused(Regex("(?:((a)b)")), HasSubstr("'(' without ')'"));
+  EXPECT_THAT(WhyRefused(Regex("(?:a))")), HasSubstr("')' without '('"));
+  EXPECT_THAT(WhyRefused(Regex("(?i:a)")), HasSubstr("special groups"));
 }
 
 }  // namespace

@@ -217,6 +217,55 @@ TEST(GbnfTest, APassOverTheVocabularyIsBounded) {
   EXPECT_LT(std::clock() - begin, 5 * CLOCKS_PER_SEC);
 }
 
+TEST(GbnfTest, RepetitionsMayStandApart) {
+  const auto grammar = MustCompile(Gbnf("root ::= \"a\" * [0-9] + \"b\" {2}"));
+  ASSERT_NE(grammar, nullptr);
+  EXPECT_TRUE(Matches(grammar, "aa12bb"));
+  EXPECT_FALSE(Matches(grammar, "aabb"));
+  EXPECT_THAT(WhyRefused(Gbnf("root ::= \"a\"{}")), HasSubstr("expected a repetition count"));
+  EXPECT_THAT(WhyRefused(Gbnf("root ::= \"a\"\n* \"b\"")), HasSubstr("expected a rule"));
+}
+
+// Near the greatest depth, calls that no longer fit, among rules that match the empty text: ways on
+// are there, but behind more dead ends than are looked at. Such a place is never come to.
+TEST(GbnfTest, DeadEndsBeyondCountingAreNotEntered) {
+  std::string text = "z ::= \"z\"\n";
+  for (int i = 0; i < 100; ++i) {
+    text += i < 99 ? absl::StrFormat("d%d ::= d%d \"y\"\n", i, i + 1)
+                   : absl::StrFormat("d%d ::= \"y\"\n", i);
+  }
+  text += "dd ::= d0 \"y\"\nee ::= d0 \"w\"\n";
+  for (int i = 0; i < 14; ++i) {
+    for (const char* const name : {"t", "u"}) {
+      text += absl::StrFormat("%s%d ::= (t%d dd? | u%d ee?)?\n", name, i, i + 1, i + 1);
+    }
+  }
+  text += "t14 ::= dd?\nu14 ::= dd?\n";
+  for (int i = 1; i < 200; ++i) {
+    text += absl::StrFormat("r%d ::= r%d \"y\"\n", i, i + 1);
+  }
+  text += "r200 ::= t0 z\n";
+  EXPECT_THAT(WhyRefused(Gbnf(text + "root ::= r1 \"y\"\n")), HasSubstr("more ways to begin"));
+  // The same after a letter, beside a way that is plain.
+  const auto grammar = MustCompile(Gbnf(text + "root ::= \"a\" r1 \"y\" | \"b\"\n"));
+  ASSERT_NE(grammar, nullptr);
+  GrammarMatcher matcher(grammar, ByteVocabulary());
+  EXPECT_TRUE(matcher.Allowed().Contains('b'));
+  EXPECT_FALSE(matcher.Allowed().Contains('a'));
+}
+
+TEST(GbnfTest, LongChainsOfEmptyRulesCompileSoon) {
+  const std::clock_t begin = std::clock();
+  std::string text = "root ::= a0 \"x\"\n";
+  for (int i = 0; i < 2500; ++i) {
+    text += absl::StrFormat("a%d ::= a%d\n", i, i + 1);
+  }
+  text += "a2500 ::= \"\" | ";
+  text.append(15'000, '.');
+  (void)WhyRefused(Gbnf(text));
+  EXPECT_LT(std::clock() - begin, 20 * CLOCKS_PER_SEC);
+}
+
 TEST(GbnfTest, HostileGrammarsEndSoon) {
   const std::clock_t begin = std::clock();  // busy machines take longer, not more
   // Nothing but empty texts, doubled at every level, in front of a letter.

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "absl/strings/str_format.h"
 #include "tests/inference_core/grammar/grammar_walks.h"
 #include "tests/inference_core/grammar/random_json.h"
 #include "tests/inference_core/grammar/random_schema.h"
@@ -409,6 +410,81 @@ TEST(JsonSchemaTest, HostileSchemasEndSoonWithAnError) {
   EXPECT_THAT(
       WhyRefused(Schema(R"({"type":"string","pattern":"(.{0,1000}a){0,1000}","maxLength":5000})")),
       HasSubstr("too large"));
+  EXPECT_LT(std::clock() - begin, 60 * CLOCKS_PER_SEC);
+}
+
+TEST(JsonSchemaTest, KeywordsHoldWhereEveryTypeIsListed) {
+  const std::string types =
+      R"("type":["array","boolean","integer","null","number","object","string"])";
+  ExpectMatches("{" + types + R"(,"maximum":3,"minLength":5})", {"3", "null", "[1]", R"("abcde")"},
+                {"4", R"("x")"});
+  ExpectMatches("{" + types + "}", {"4", R"("x")", R"({"a":[]})"}, {"x"});
+}
+
+TEST(JsonSchemaTest, PartsOfAllOfKeepWhatTheyForbid) {
+  EXPECT_THAT(
+      WhyRefused(Schema(
+          R"({"allOf":[{"prefixItems":[{"type":"string"}]},{"items":{"type":"string","maxLength":1}}]})")),
+      HasSubstr("cannot be joined"));
+  const auto only_strings =
+      MustCompile(Schema(R"({"allOf":[{"type":"string","nullable":true},{"type":"string"}]})"));
+  ASSERT_NE(only_strings, nullptr);
+  EXPECT_TRUE(Matches(only_strings, R"("a")"));
+  EXPECT_FALSE(Matches(only_strings, "null"));
+  const auto both = MustCompile(
+      Schema(R"({"allOf":[{"type":"string","nullable":true},{"type":["string","null"]}]})"));
+  ASSERT_NE(both, nullptr);
+  EXPECT_TRUE(Matches(both, "null"));
+}
+
+TEST(JsonSchemaTest, ListedValuesObeyTheOtherKeywords) {
+  ExpectMatches(R"({"type":"number","enum":[1.5,2],"multipleOf":1})", {"2"}, {"1.5"});
+  ExpectMatches(R"({"enum":["ab","b",3,"ca"],"pattern":"^[ab]"})", {R"("ab")", R"("b")", "3"},
+                {R"("ca")", R"("a")"});
+}
+
+TEST(JsonSchemaTest, AnEmptyArrayIsWrittenInOneWay) {
+  for (const char* const schema : {R"({"type":"array","items":{"type":"null"}})",
+                                   R"({"type":"array","prefixItems":[{"type":"null"}]})",
+                                   R"({"type":"array","maxItems":0})"}) {
+    const auto grammar = MustCompile(Schema(schema));
+    ASSERT_NE(grammar, nullptr);
+    EXPECT_TRUE(Matches(grammar, "[]")) << schema;
+    EXPECT_FALSE(Matches(grammar, "[ ]")) << schema;
+    EXPECT_FALSE(Matches(grammar, "[\n\n]")) << schema;
+  }
+}
+
+// Requests of 64 KiB that would be gigabytes when written out.
+TEST(JsonSchemaTest, WhatGrowsWhenItIsWrittenOutIsBounded) {
+  const std::clock_t begin = std::clock();
+  const std::string dots(60'000, '.');
+  const auto long_text = MustCompile(Schema(R"({"pattern":"^)" + dots.substr(0, 500) + R"($"})"));
+  EXPECT_NE(long_text, nullptr);
+  EXPECT_THAT(WhyRefused(Schema(R"({"pattern":")" + dots + R"("})")), HasSubstr("too large"));
+  std::string values;
+  for (int i = 0; i < 9000; ++i) {
+    values += i == 0 ? R"("")" : R"(,"")";
+  }
+  EXPECT_THAT(WhyRefused(Schema(R"({"enum":[)" + values + R"(],"pattern":")" +
+                                dots.substr(0, 30'000) + R"("})")),
+              HasSubstr("too large"));
+  std::string alternatives;
+  for (int i = 0; i < 2000; ++i) {
+    alternatives += absl::StrFormat(R"(%s{"maxLength":%d})", i == 0 ? "" : ",", 90'000 + i);
+  }
+  EXPECT_THAT(WhyRefused(Schema(R"({"type":"string","anyOf":[)" + alternatives + "]}")),
+              HasSubstr("too large"));
+  std::string properties;
+  for (int i = 0; i < 900; ++i) {
+    properties += absl::StrFormat(R"(%s"p%d":{})", i == 0 ? "" : ",", i);
+  }
+  std::string parts = R"({"$ref":"#/$defs/a"})";
+  for (int i = 0; i < 200; ++i) {
+    parts += absl::StrFormat(R"(,{"title":"%d","$ref":"#/$defs/a"})", i);
+  }
+  (void)WhyRefused(Schema(R"({"$defs":{"a":{"type":"object","properties":{)" + properties +
+                          R"(}}},"allOf":[)" + parts + "]}"));
   EXPECT_LT(std::clock() - begin, 60 * CLOCKS_PER_SEC);
 }
 
