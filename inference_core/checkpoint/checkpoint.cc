@@ -80,6 +80,9 @@ absl::StatusOr<Checkpoint> OpenFolder(const fs::path& folder) {
   if (IsThere(folder / "config.json")) {
     checkpoint.config_file = folder / "config.json";
   }
+  if (IsThere(folder / "generation_config.json")) {
+    checkpoint.generation_config_file = folder / "generation_config.json";
+  }
   YANGTUO_RETURN_IF_ERROR(ReadTokenizer(folder, checkpoint));
   return checkpoint;
 }

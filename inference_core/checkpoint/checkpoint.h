@@ -27,7 +27,8 @@ struct Checkpoint {
   std::filesystem::path path;
   CheckpointFormat format = CheckpointFormat::kSafetensors;
   LlamaConfig config;
-  std::filesystem::path config_file;  // the config.json that says so; empty: none
+  std::filesystem::path config_file;             // the config.json that says so; empty: none
+  std::filesystem::path generation_config_file;  // generation_config.json likewise
   std::shared_ptr<const TensorSource> tensors;
   // The sentencepiece model: of tokenizer.model beside the model, or made from a GGUF's own pieces
   // (then `tokenizer_file` is empty). Empty where the model has none.

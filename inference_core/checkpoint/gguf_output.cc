@@ -67,6 +67,14 @@ absl::Status SetTokenizer(const OutputModel& model, GgufKeyValues& keys) {
   std::int32_t unknown = 0;
   // One token a row of the embedding: llama.cpp insists.
   for (std::int32_t id = 0; id < model.config.vocab; ++id) {
+    if (const auto added = model.added_tokens.find(id);
+        !vocabulary.Contains(id) && added != model.added_tokens.end()) {
+      // Control: never found in a user's text.
+      tokens.push_back(added->second);
+      scores.push_back(0);
+      types.push_back(PieceTypeNumber(PieceType::kControl));
+      continue;
+    }
     if (!vocabulary.Contains(id)) {
       tokens.push_back(absl::StrFormat("[unused%d]", id));
       scores.push_back(0);

@@ -85,7 +85,8 @@ absl::StatusOr<std::string> HfConfigText(const LlamaConfig& config, DType plain,
       return absl::DataLossError(absl::StrFormat("%s: expected a JSON object", original.string()));
     }
     text["vocab_size"] = config.vocab;
-    if (text.value("tie_word_embeddings", false) != config.tied_embeddings) {
+    const auto tied = text.find("tie_word_embeddings");  // null stands for none, as in its reader
+    if ((tied != text.end() && *tied == true) != config.tied_embeddings) {
       text["tie_word_embeddings"] = config.tied_embeddings;
     }
   }

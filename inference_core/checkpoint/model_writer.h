@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <limits>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -26,7 +27,10 @@ struct OutputModel {
   LlamaConfig config;
   std::vector<TensorSpec> tensors;  // Hugging Face's names, all that the configuration calls for
   std::string tokenizer_model;      // empty: none
-  std::string chat_template;        // goes into a GGUF file's metadata
+  // These go into a GGUF file, whose tokenizer is all in one: what the JSON files beside
+  // tokenizer.model add behind its pieces, by id, and the template of dialogues.
+  std::map<std::int32_t, std::string> added_tokens;
+  std::string chat_template;
   std::int32_t meta_shards = 1;
   // Of safetensors and torch files.
   std::uint64_t max_shard_bytes = std::numeric_limits<std::uint64_t>::max();

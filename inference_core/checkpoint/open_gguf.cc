@@ -78,6 +78,17 @@ absl::Status AddTokens(const GgufFile& file, json& config) {
   return absl::OkStatus();
 }
 
+// What LLaMA has none of; a model computed without them would be another one.
+absl::Status CheckNoBiases(const GgufFile& file) {
+  for (const StoredTensor& tensor : file.tensors()) {
+    if (tensor.name.ends_with(".bias")) {
+      return absl::UnimplementedError(absl::StrFormat("%s: tensor %s: biases are not supported",
+                                                      file.path().string(), tensor.name));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<StoredPlace> PlaceOf(const LlamaTensor& tensor, const GgufFile& file,
                                     const LlamaConfig& config) {
   const std::string name = GgufName(tensor);
@@ -147,6 +158,7 @@ absl::StatusOr<Checkpoint> OpenGgufFile(const std::filesystem::path& path) {
   Checkpoint checkpoint;
   checkpoint.path = path;
   checkpoint.format = CheckpointFormat::kGguf;
+  YANGTUO_RETURN_IF_ERROR(CheckNoBiases(*file));
   YANGTUO_ASSIGN_OR_RETURN(checkpoint.config, ReadGgufConfig(*file));
   std::vector<StoredPlace> places;
   for (const LlamaTensor& tensor : ListLlamaTensors(checkpoint.config)) {

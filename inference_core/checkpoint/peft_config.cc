@@ -39,6 +39,14 @@ absl::Status CheckVariants(const json& config, std::string_view file) {
   if (config.contains("bias") && Asks(config["bias"]) && config["bias"] != "none") {
     return unsupported("bias", "\"none\"");
   }
+  // The rest of PEFT's initializations (PiSSA, OLoRA, LoftQ, CorDA) train on a base that they have
+  // changed: their factors do not belong on the original.
+  if (const json start = config.value("init_lora_weights", json());
+      start.is_string() && start != "gaussian" && start != "orthogonal" && start != "eva") {
+    return unsupported("init_lora_weights",
+                       "an initialization that leaves the base alone (true, false, \"gaussian\", "
+                       "\"orthogonal\", \"eva\")");
+  }
   for (const char* const key : {"use_dora", "enable_lora", "rank_pattern", "alpha_pattern",
                                 "megatron_config", "layer_replication", "lora_bias"}) {
     if (config.contains(key) && Asks(config[key])) {

@@ -42,6 +42,12 @@ absl::StatusOr<Checkpoint> WithAdapters(Checkpoint base,
     if (adapter.model_config.has_value()) {
       base.config_file = folder / "config.json";
     }
+    // Each file by itself: the last adapter that has one, else the base's.
+    std::error_code error;
+    if (std::filesystem::exists(folder / "generation_config.json", error)) {
+      base.generation_config_file = folder / "generation_config.json";
+    }
+    YANGTUO_RETURN_IF_ERROR(ReadGenerationConfig(base.generation_config_file, model.config));
     opened.push_back(std::move(adapter));
   }
   base.config = model.config;

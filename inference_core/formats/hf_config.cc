@@ -280,22 +280,6 @@ absl::StatusOr<std::string> ReadText(const std::filesystem::path& path) {
   return std::string(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
 }
 
-// Hugging Face lets generation_config.json override the model's own end-of-text ids.
-absl::Status ReadGenerationConfig(const std::filesystem::path& path, LlamaConfig& config) {
-  const absl::StatusOr<std::string> text = ReadText(path);
-  if (absl::IsNotFound(text.status())) {
-    return absl::OkStatus();
-  }
-  YANGTUO_RETURN_IF_ERROR(text.status());
-  const std::string name = path.string();
-  YANGTUO_ASSIGN_OR_RETURN(const json parsed, ParseNamed(*text, name));
-  YANGTUO_ASSIGN_OR_RETURN(const auto ids, Keys(parsed, name).Ids("eos_token_id", config.vocab));
-  if (ids.has_value()) {
-    config.eos_ids = *ids;
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 std::string LlamaConfig::Canonical() const {
@@ -323,6 +307,22 @@ absl::StatusOr<LlamaConfig> ParseLlamaConfig(std::string_view json_text, std::st
   YANGTUO_ASSIGN_OR_RETURN(const auto eos_ids, keys.Ids("eos_token_id", config.vocab));
   config.eos_ids = eos_ids.value_or(config.eos_ids);
   return config;
+}
+
+// Hugging Face lets generation_config.json override the model's own end-of-text ids.
+absl::Status ReadGenerationConfig(const std::filesystem::path& path, LlamaConfig& config) {
+  const absl::StatusOr<std::string> text = ReadText(path);
+  if (absl::IsNotFound(text.status())) {
+    return absl::OkStatus();
+  }
+  YANGTUO_RETURN_IF_ERROR(text.status());
+  const std::string name = path.string();
+  YANGTUO_ASSIGN_OR_RETURN(const json parsed, ParseNamed(*text, name));
+  YANGTUO_ASSIGN_OR_RETURN(const auto ids, Keys(parsed, name).Ids("eos_token_id", config.vocab));
+  if (ids.has_value()) {
+    config.eos_ids = *ids;
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<LlamaConfig> ReadLlamaConfig(const std::filesystem::path& folder) {

@@ -35,6 +35,9 @@ struct LlamaConfig {
 // INVALID_ARGUMENT names the file, the key, what was expected and what was found; UNIMPLEMENTED for
 // another architecture, activation, or rope variant than none and "linear".
 absl::StatusOr<LlamaConfig> ParseLlamaConfig(std::string_view json, std::string_view file);
+// config.json of `folder`, with what generation_config.json beside it overrides.
 absl::StatusOr<LlamaConfig> ReadLlamaConfig(const std::filesystem::path& folder);
+// Takes the end-of-text ids of a generation_config.json, if there is such a file and it has any.
+absl::Status ReadGenerationConfig(const std::filesystem::path& path, LlamaConfig& config);
 
 }  // namespace yangtuo

@@ -102,6 +102,28 @@ absl::Status ReadAddedTokensDecoder(const Json& object, HfTokenizerFiles& files)
   return absl::OkStatus();
 }
 
+// A file of its own goes before tokenizer_config.json, which has one text or several by name.
+absl::StatusOr<std::string> ReadChatTemplate(const std::filesystem::path& folder,
+                                             const Json& config) {
+  const std::filesystem::path path = folder / "chat_template.jinja";
+  std::error_code error;
+  if (std::filesystem::exists(path, error)) {
+    YANGTUO_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
+    return std::string(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+  }
+  const Json found = config.value("chat_template", Json());
+  if (found.is_string()) {
+    return found.get<std::string>();
+  }
+  for (const Json& named : found.is_array() ? found : Json::array()) {
+    if (named.is_object() && named.value("name", Json()) == "default" &&
+        named.value("template", Json()).is_string()) {
+      return named["template"].get<std::string>();
+    }
+  }
+  return std::string();
+}
+
 }  // namespace
 
 absl::StatusOr<HfTokenizerFiles> ReadHfTokenizerFiles(const std::filesystem::path& folder) {
@@ -115,9 +137,7 @@ absl::StatusOr<HfTokenizerFiles> ReadHfTokenizerFiles(const std::filesystem::pat
   if (config.contains("added_tokens_decoder") && config["added_tokens_decoder"].is_object()) {
     YANGTUO_RETURN_IF_ERROR(ReadAddedTokensDecoder(config["added_tokens_decoder"], files));
   }
-  if (config.contains("chat_template") && config["chat_template"].is_string()) {
-    files.chat_template = config["chat_template"].get<std::string>();
-  }
+  YANGTUO_ASSIGN_OR_RETURN(files.chat_template, ReadChatTemplate(folder, config));
   return files;
 }
 

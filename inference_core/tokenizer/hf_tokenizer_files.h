@@ -21,8 +21,8 @@ struct HfTokenizerFiles {
   std::string chat_template;  // Jinja text, or a template name of ours; may be empty
 };
 
-// Reads special_tokens_map.json, tokenizer_config.json and added_tokens.json of `folder`, those
-// that exist. DATA_LOSS for files that are not such JSON.
+// Reads special_tokens_map.json, tokenizer_config.json, added_tokens.json and chat_template.jinja
+// of `folder`, those that exist. DATA_LOSS for files that are not such JSON.
 absl::StatusOr<HfTokenizerFiles> ReadHfTokenizerFiles(const std::filesystem::path& folder);
 
 }  // namespace yangtuo

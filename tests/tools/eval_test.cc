@@ -1,13 +1,16 @@
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "inference_core/checkpoint/checkpoint.h"
+#include "inference_core/tokenizer/sentencepiece_model.pb.h"
 #include "tests/testing/data.h"
 #include "tests/testing/temp_dir.h"
 #include "tools/bench_compare/comparison.h"
@@ -69,6 +72,68 @@ TEST(PerplexityTest, SaysWhatIsMissing) {
   options.stage.model = folder.path() / "none";
   EXPECT_TRUE(
       absl::IsNotFound(MeasurePerplexity(options, [](std::int64_t, std::int64_t) {}).status()));
+}
+
+TEST(PerplexityTest, LinesMayEndAsOnWindows) {
+  const auto model = SharedData("weights/poem-llama");
+  if (!model.has_value()) {
+    GTEST_SKIP() << "no weights/poem-llama";
+  }
+  const TempDir folder;
+  const auto measure = [&](const std::string& text) {
+    WriteTestFile(folder.path() / "text", text);
+    PerplexityOptions options;
+    options.stage.model = *model;
+    options.stage.threads = 1;
+    options.text = folder.path() / "text";
+    return MeasurePerplexity(options, [](std::int64_t, std::int64_t) {});
+  };
+  const auto unix = measure("春眠不觉晓\n处处闻啼鸟\n\n床前明月光\n");
+  const auto windows = measure("春眠不觉晓\r\n处处闻啼鸟\r\n\r\n床前明月光\r\n");
+  ASSERT_TRUE(unix.ok() && windows.ok()) << unix.status() << windows.status();
+  EXPECT_EQ(windows->documents, 2);
+  EXPECT_EQ(windows->nll, unix->nll);
+}
+
+// An adapter that brings a token brings the tokenizer that knows it.
+TEST(PerplexityTest, AnAdaptersTokenizerIsTheModels) {
+  const auto base = SharedData("weights/poem-llama");
+  const auto adapter = SharedData("weights/poem-alpaca-lora");
+  const auto merged = SharedData("weights/poem-alpaca");
+  if (!base.has_value() || !adapter.has_value() || !merged.has_value()) {
+    GTEST_SKIP() << "no shared data";
+  }
+  const TempDir folder;
+  WriteTestFile(folder.path() / "text", "明月明月明月");
+  // The padding token's row for four characters that are found in the text.
+  spm::ModelProto tokenizer;
+  ASSERT_TRUE(tokenizer.ParseFromString(ReadTestFile(*adapter / "tokenizer.model")));
+  auto& piece = *tokenizer.mutable_pieces(tokenizer.pieces_size() - 1);
+  piece.set_piece("明月明月");
+  piece.set_type(spm::SentencePiece::NORMAL);
+  piece.set_score(0);
+  for (const auto& [from, name] : {std::pair(*adapter, "adapter"), std::pair(*merged, "merged")}) {
+    std::filesystem::copy(from, folder.path() / name);
+    WriteTestFile(folder.path() / name / "tokenizer.model", tokenizer.SerializeAsString());
+    std::filesystem::remove(folder.path() / name / "special_tokens_map.json");
+    std::filesystem::remove(folder.path() / name / "tokenizer_config.json");
+  }
+  const auto measure = [&](const std::filesystem::path& model,
+                           std::vector<std::filesystem::path> adapters) {
+    PerplexityOptions options;
+    options.stage.model = model;
+    options.stage.adapters = std::move(adapters);
+    options.stage.threads = 1;
+    options.text = folder.path() / "text";
+    return MeasurePerplexity(options, [](std::int64_t, std::int64_t) {});
+  };
+  const auto plain = measure(*base, {});
+  const auto unmerged = measure(*base, {folder.path() / "adapter"});
+  const auto whole = measure(folder.path() / "merged", {});
+  ASSERT_TRUE(plain.ok() && unmerged.ok() && whole.ok()) << unmerged.status() << whole.status();
+  EXPECT_LT(unmerged->tokens, plain->tokens);
+  EXPECT_EQ(unmerged->tokens, whole->tokens);
+  EXPECT_EQ(unmerged->nll, whole->nll);
 }
 
 // Two groups: one of ones, one of ones and a hundred. A scale for the row rounds ones to 127/100

@@ -10,6 +10,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "inference_core/tokenizer/tokenizer.h"
 #include "nlohmann/json.hpp"
 #include "tests/testing/data.h"
 #include "tests/testing/temp_dir.h"
@@ -239,6 +240,69 @@ TEST_F(ModelToolsTest, VerifyWritesAManifestThatOthersCompareWith) {
   EXPECT_THAT(
       Succeed({"verify", Data("poem-alpaca"), "--against", Out("merged/yangtuo.manifest.json")}),
       HasSubstr("same    as "));
+}
+
+// A tokenizer's JSON files may add tokens behind its pieces, and hold a template.
+TEST_F(ModelToolsTest, AddedTokensAndTemplatesGoIntoAGgufFileAndBack) {
+  fs::copy(Data("poem-alpaca"), Out("model"));
+  WriteTestFile(folder_.path() / "model/chat_template.jinja", "{{ bos_token }}<<SYS>>[INST]");
+  // poem-alpaca has 6001 rows for 6001 pieces: a tokenizer without the last one, which is added.
+  Succeed({"convert", "--input", Data("poem-llama"), "--output", Out("base.gguf")});
+  fs::remove(Out("model") + "/tokenizer.model");
+  fs::copy(Data("poem-llama") + "/tokenizer.model", Out("model") + "/tokenizer.model");
+  WriteTestFile(folder_.path() / "model/added_tokens.json", R"({"<|im_start|>": 6000})");
+  Succeed({"convert", "--input", Out("model"), "--output", Out("model.gguf")});
+  Succeed({"convert", "--input", Out("model.gguf"), "--output", Out("back")});
+  const auto found = Tokenizer::Load(folder_.path() / "back/tokenizer.model");
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_EQ(*(*found)->Encode("<|im_start|>", {.parse_special = true}),
+            std::vector<std::int32_t>{6000});
+  EXPECT_EQ(nlohmann::json::parse(
+                ReadTestFile(folder_.path() / "back/tokenizer_config.json"))["chat_template"],
+            "{{ bos_token }}<<SYS>>[INST]");
+  EXPECT_EQ((*found)->chat_template(), "llama-2");
+}
+
+TEST_F(ModelToolsTest, AnAdapterOnAQuantizedBaseIsMergedWithANote) {
+  Succeed(
+      {"convert", "--input", Data("poem-llama"), "--output", Out("base.gguf"), "--type", "q8_0"});
+  EXPECT_THAT(Succeed({"merge-lora", "--base", Out("base.gguf"), "--lora", Data("poem-alpaca-lora"),
+                       "--output", Out("merged")}),
+              HasSubstr("note    44 tensors of the base are quantized"));
+}
+
+TEST_F(ModelToolsTest, RefusesFlagsThatTheFormatDoesNotHave) {
+  const auto convert = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"convert", "--input", Data("poem-llama"), "--output", Out("x")});
+    return Fail(more);
+  };
+  EXPECT_THAT(convert({"--format", "bin", "--shards", "2"}), HasSubstr("--shards is for"));
+  EXPECT_THAT(convert({"--format", "pth", "--max-shard-size", "1GB"}),
+              HasSubstr("--max-shard-size is for"));
+  EXPECT_THAT(Fail({"estimate", Data("poem-llama"), "--vocab", "7"}), HasSubstr("--vocab goes"));
+}
+
+TEST_F(ModelToolsTest, ReportsAreJsonWhateverTheNames) {
+  fs::copy(Data("poem-llama"), Out("m\xff"));
+  std::string config = ReadTestFile(folder_.path() / "m\xff/config.json");
+  const std::string untied = R"("tie_word_embeddings": false)";
+  config.replace(config.find(untied), untied.size(), R"("tie_word_embeddings": null)");
+  WriteTestFile(folder_.path() / "m\xff/config.json", config);
+  for (const std::vector<std::string>& command : std::vector<std::vector<std::string>>{
+           {"inspect", Out("m\xff"), "--json"},
+           {"verify", Out("m\xff"), "--json"},
+           {"convert", "--input", Out("m\xff"), "--output", Out("out"), "--json"}}) {
+    EXPECT_TRUE(nlohmann::json::parse(Succeed(command), nullptr, false).is_object()) << command[0];
+  }
+}
+
+TEST_F(ModelToolsTest, VerifyAnswersOfOneFileAsItIsAsked) {
+  const std::string tokenizer = SharedData("tokenizers/chinese-alpaca.model")->string();
+  const auto found =
+      nlohmann::json::parse(Succeed({"verify", tokenizer, "--json"}), nullptr, false);
+  ASSERT_TRUE(found.is_object());
+  EXPECT_EQ(found["sha256"].get<std::string>().size(), 64U);
+  EXPECT_THAT(Fail({"verify", tokenizer, "--against", "/nonexistent"}), HasSubstr("--against"));
 }
 
 TEST_F(ModelToolsTest, VerifyRecognisesPublishedFiles) {

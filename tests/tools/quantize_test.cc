@@ -109,6 +109,19 @@ TEST_F(QuantizeTest, TheFirstRuleThatMatchesHolds) {
   EXPECT_EQ(TypeOf(*types, kQuery, {kHidden, kHidden}), DType::kInt4);
 }
 
+TEST_F(QuantizeTest, RulesLeaveNormsAlone) {
+  CommandRun run(Command("int8", "out", {"--keep", "model.layers.0.*=int4"}));
+  EXPECT_EQ(run.Wait(), "exit code 0") << run.err();
+  const auto written = OpenCheckpoint(folder_.path() / "out");
+  ASSERT_TRUE(written.ok()) << written.status();
+  for (const TensorSpec& tensor : written->tensors->tensors()) {
+    EXPECT_EQ(tensor.dtype, tensor.shape.size() < 2                      ? DType::kF16
+                            : tensor.name.starts_with("model.layers.0.") ? DType::kInt4
+                                                                         : DType::kInt8)
+        << tensor.name;
+  }
+}
+
 TEST_F(QuantizeTest, RefusesRulesThatSayNothing) {
   EXPECT_THAT(std::string(ParseKeepRule("lm_head.weight").status().message()),
               HasSubstr("expected PATTERN=TYPE"));
@@ -116,7 +129,10 @@ TEST_F(QuantizeTest, RefusesRulesThatSayNothing) {
   const auto none = QuantizedTypes(DType::kInt4, {*ParseKeepRule("output.weight=int8")},
                                    *OpenCheckpoint(model_), CheckpointFormat::kSafetensors);
   EXPECT_THAT(std::string(none.status().message()),
-              HasSubstr("--keep output.weight=int8: no tensor has such a name"));
+              HasSubstr("--keep output.weight=int8: no matrix has such a name"));
+  const auto norms = QuantizedTypes(DType::kInt4, {*ParseKeepRule("*norm.weight=int8")},
+                                    *OpenCheckpoint(model_), CheckpointFormat::kSafetensors);
+  EXPECT_THAT(std::string(norms.status().message()), HasSubstr("no matrix has such a name"));
 }
 
 TEST_F(QuantizeTest, ReadsImportanceAndRefusesWhatDoesNotFit) {
@@ -342,6 +358,22 @@ TEST_F(QuantizeTest, ADryRunWritesNothing) {
   EXPECT_EQ(run.Wait(), "exit code 0") << run.err();
   EXPECT_THAT(run.out(), HasSubstr("q4_k"));
   EXPECT_FALSE(std::filesystem::exists(folder_.path() / "model.gguf"));
+}
+
+// Calibrating may take hours.
+TEST_F(QuantizeTest, SaysWhatIsWrongWithTheOutputBeforeItCalibrates) {
+  const std::string text = (folder_.path() / "text").string();
+  WriteTestFile(text, "words");
+  std::filesystem::create_directory(folder_.path() / "full");
+  WriteTestFile(folder_.path() / "full/file", "somebody's");
+  CommandRun full(Command("int4", "full", {"--calibrate", text}));
+  EXPECT_EQ(full.Wait(), "exit code 1");
+  EXPECT_THAT(full.err(), HasSubstr("full is there already and not empty"));
+  CommandRun nowhere(
+      Command("int4", "out",
+              {"--calibrate", text, "--save-importance", (folder_.path() / "none/file").string()}));
+  EXPECT_EQ(nowhere.Wait(), "exit code 1");
+  EXPECT_THAT(nowhere.err(), HasSubstr("none/file cannot be written: No such file"));
 }
 
 TEST_F(QuantizeTest, SaysWhatIsWrongInOneLine) {

@@ -13,6 +13,7 @@
 #include "inference_core/base/output_file.h"
 #include "inference_core/base/status_macros.h"
 #include "inference_core/checkpoint/manifest.h"
+#include "inference_core/tokenizer/hf_tokenizer_files.h"
 #include "tools/common/interrupt.h"
 #include "tools/common/progress_bar.h"
 #include "tools/common/terminal.h"
@@ -27,8 +28,8 @@ constexpr double kDiskBytesPerSecond = 300e6;
 // Headers, tokenizer, configuration, manifest.
 constexpr std::int64_t kSideFileBytes = std::int64_t{16} << 20;
 
-OutputModel OutputOf(const Conversion& conversion, const ConversionPlan& plan,
-                     CheckpointFormat format) {
+absl::StatusOr<OutputModel> OutputOf(const Conversion& conversion, const ConversionPlan& plan,
+                                     CheckpointFormat format) {
   const OutputOptions& options = conversion.options;
   OutputModel output;
   output.path = options.output;
@@ -39,6 +40,11 @@ OutputModel OutputOf(const Conversion& conversion, const ConversionPlan& plan,
   }
   output.tokenizer_model = conversion.input.tokenizer_model;
   output.chat_template = conversion.input.chat_template;
+  if (!conversion.input.tokenizer_file.empty()) {
+    YANGTUO_ASSIGN_OR_RETURN(const HfTokenizerFiles files,
+                             ReadHfTokenizerFiles(conversion.input.tokenizer_file.parent_path()));
+    output.added_tokens = files.added_tokens;
+  }
   output.meta_shards = options.shards > 0 ? options.shards : MetaShardsFor(output.config);
   output.max_shard_bytes =
       options.max_shard_bytes > 0 ? options.max_shard_bytes : kDefaultShardBytes;
@@ -121,13 +127,16 @@ absl::StatusOr<PreparedConversion> Prepare(const Conversion& conversion) {
   YANGTUO_ASSIGN_OR_RETURN(const CheckpointFormat format, FormatNamed(conversion.options));
   YANGTUO_ASSIGN_OR_RETURN(
       prepared.plan, PlanConversion(*conversion.input.tensors, conversion.types, prepared.threads));
-  prepared.output = OutputOf(conversion, prepared.plan, format);
+  YANGTUO_ASSIGN_OR_RETURN(prepared.output, OutputOf(conversion, prepared.plan, format));
   YANGTUO_RETURN_IF_ERROR(CheckOutput(prepared.output));
   YANGTUO_RETURN_IF_ERROR(CheckTarget(prepared.output));
   YANGTUO_ASSIGN_OR_RETURN(const std::uint64_t free, FreeDiskBytes(prepared.output.path));
   prepared.free_disk_bytes = static_cast<std::int64_t>(std::min<std::uint64_t>(free, INT64_MAX));
   YANGTUO_RETURN_IF_ERROR(CheckDisk(prepared));
-  prepared.warnings = WarningsOf(prepared.plan);
+  prepared.warnings = conversion.notes;
+  for (std::string& warning : WarningsOf(prepared.plan)) {
+    prepared.warnings.push_back(std::move(warning));
+  }
   if (conversion.options.dry_run) {
     CopyOptions copy;
     copy.threads = prepared.threads;

@@ -23,6 +23,7 @@ struct Conversion {
   Checkpoint input;
   OutputOptions options;
   TypePolicy types;
+  std::vector<std::string> notes = {};  // what the user should know of the input
   // Weights of a tensor's columns for quantization; none: all count the same.
   std::function<std::span<const float>(const TensorSpec& from)> importance = {};
 };

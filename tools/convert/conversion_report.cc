@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "tools/common/json_text.h"
 #include "tools/common/progress_bar.h"
 #include "tools/convert/conversion.h"
 
@@ -123,7 +124,7 @@ std::string EncodeReport(const Conversion& conversion, const PreparedConversion&
     json["digest"] = report->digest;
   }
   json["tensors"] = tensors;
-  return json.dump(1) + "\n";
+  return JsonText(json);
 }
 
 }  // namespace yangtuo

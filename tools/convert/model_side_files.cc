@@ -2,6 +2,7 @@
 
 #include <array>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <string_view>
 #include <system_error>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "inference_core/base/status_macros.h"
 #include "inference_core/checkpoint/hf_files.h"
 #include "inference_core/checkpoint/manifest.h"
+#include "tools/common/json_text.h"
 
 namespace yangtuo {
 namespace {
@@ -53,12 +55,16 @@ absl::Status AddSideFiles(const Checkpoint& input, const OutputModel& output, Mo
   if (output.format == CheckpointFormat::kMeta) {
     YANGTUO_RETURN_IF_ERROR(writer.AddFile("params.json", MetaParamsText(output.config)));
   }
-  if (!input.config_file.empty()) {
-    YANGTUO_RETURN_IF_ERROR(
-        CopySmallFile(input.config_file.parent_path() / "generation_config.json", writer));
+  if (!input.generation_config_file.empty()) {
+    YANGTUO_RETURN_IF_ERROR(CopySmallFile(input.generation_config_file, writer));
   }
   if (!output.tokenizer_model.empty()) {
     YANGTUO_RETURN_IF_ERROR(writer.AddFile("tokenizer.model", output.tokenizer_model));
+  }
+  if (input.tokenizer_file.empty() && !output.chat_template.empty()) {
+    const nlohmann::ordered_json tokenizer = {{"tokenizer_class", "LlamaTokenizer"},
+                                              {"chat_template", output.chat_template}};
+    YANGTUO_RETURN_IF_ERROR(writer.AddFile("tokenizer_config.json", JsonText(tokenizer)));
   }
   if (!input.tokenizer_file.empty()) {
     for (const std::string_view name : kTokenizerFiles) {

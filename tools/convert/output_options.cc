@@ -46,17 +46,30 @@ void AddOutputFlags(CLI::App& app, OutputOptions& options) {
 }
 
 absl::StatusOr<CheckpointFormat> FormatNamed(const OutputOptions& options) {
+  std::optional<CheckpointFormat> format;
   if (options.format.empty()) {
-    return options.output.extension() == ".gguf" ? CheckpointFormat::kGguf
-                                                 : CheckpointFormat::kSafetensors;
+    format = options.output.extension() == ".gguf" ? CheckpointFormat::kGguf
+                                                   : CheckpointFormat::kSafetensors;
   }
   for (const FormatName& known : kFormats) {
-    if (options.format == known.name) {
-      return known.format;
-    }
+    format = options.format == known.name ? known.format : format;
   }
-  return absl::InvalidArgumentError(
-      absl::StrFormat("expected format safetensors, bin, pth or gguf, found %s", options.format));
+  if (!format.has_value()) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("expected format safetensors, bin, pth or gguf, found %s", options.format));
+  }
+  if (options.shards > 0 && *format != CheckpointFormat::kMeta) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "--shards is for --format pth; %s has as many files as --max-shard-size makes it",
+        std::string(NameOf(*format))));
+  }
+  if (options.max_shard_bytes > 0 && *format != CheckpointFormat::kSafetensors &&
+      *format != CheckpointFormat::kTorchBin) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("--max-shard-size is for formats safetensors and bin, not for %s",
+                        std::string(NameOf(*format))));
+  }
+  return *format;
 }
 
 std::string_view NameOf(CheckpointFormat format) {

@@ -26,6 +26,7 @@ struct OutputOptions {
 // --output, --format, --shards, --max-shard-size, --threads, --dry-run, --json.
 void AddOutputFlags(CLI::App& app, OutputOptions& options);
 
+// INVALID_ARGUMENT also for flags that this format does not have.
 absl::StatusOr<CheckpointFormat> FormatNamed(const OutputOptions& options);
 [[nodiscard]] std::string_view NameOf(CheckpointFormat format);
 

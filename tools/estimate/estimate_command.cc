@@ -11,6 +11,7 @@
 #include "inference_core/base/status_macros.h"
 #include "inference_core/checkpoint/checkpoint.h"
 #include "inference_core/quant/quant.h"
+#include "tools/common/json_text.h"
 #include "tools/common/progress_bar.h"
 #include "tools/common/table.h"
 #include "tools/common/terminal.h"
@@ -46,6 +47,9 @@ constexpr std::array<DType, 8> kTypes = {DType::kF32,  DType::kBF16, DType::kInt
 absl::StatusOr<LlamaConfig> ConfigOf(const EstimateOptions& options) {
   if (options.path.empty() == options.shape.empty()) {
     return absl::InvalidArgumentError("expected a model's path or --shape, one of the two");
+  }
+  if (!options.path.empty() && options.vocab > 0) {
+    return absl::InvalidArgumentError("--vocab goes with --shape: a model has its own vocabulary");
   }
   if (!options.path.empty()) {
     YANGTUO_ASSIGN_OR_RETURN(const Checkpoint model, OpenCheckpoint(options.path));
@@ -108,7 +112,7 @@ int RunEstimate(const EstimateOptions& options) {
                           FormatBytes(estimate.activations), FormatBytes(estimate.memory)});
   }
   if (options.json) {
-    WriteAll(STDOUT_FILENO, json.dump(1) + "\n");
+    WriteAll(STDOUT_FILENO, JsonText(json));
     return 0;
   }
   WriteAll(

@@ -14,6 +14,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_format.h"
 #include "inference_core/base/clock.h"
+#include "tools/common/json_text.h"
 #include "tools/common/progress_bar.h"
 #include "tools/common/table.h"
 #include "tools/common/weight_type_flag.h"
@@ -84,7 +85,7 @@ void Print(const std::vector<Perplexity>& results, bool json) {
     for (const Perplexity& p : results) {
       list.push_back(ToJson(p, reference));
     }
-    std::cout << list.dump(2) << "\n";
+    std::cout << JsonText(list);
     return;
   }
   Table table{.columns = {{"weights"},
@@ -151,12 +152,10 @@ void PrintJson(const ActivationReport& report) {
     }
     list.push_back(std::move(one));
   }
-  std::cout << nlohmann::json{{"numerics", report.perplexity.numerics},
-                              {"documents", report.perplexity.documents},
-                              {"perplexity", report.perplexity.value()},
-                              {"products", list}}
-                   .dump(2)
-            << "\n";
+  std::cout << JsonText(nlohmann::json{{"numerics", report.perplexity.numerics},
+                                       {"documents", report.perplexity.documents},
+                                       {"perplexity", report.perplexity.value()},
+                                       {"products", list}});
 }
 
 void PrintTable(const ActivationReport& report) {

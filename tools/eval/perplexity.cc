@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
 #include "inference_core/base/mapped_file.h"
 #include "inference_core/base/status_macros.h"
 #include "inference_core/checkpoint/checkpoint.h"
@@ -23,11 +24,18 @@ constexpr std::int32_t kLongestPiece = 2048;
 // tokens.
 constexpr std::int32_t kSpareBlocks = 32;
 
+// With its adapters, which may bring a tokenizer and a configuration.
+absl::StatusOr<Checkpoint> OpenModel(const StageOptions& options) {
+  YANGTUO_ASSIGN_OR_RETURN(Checkpoint checkpoint, OpenCheckpoint(options.model));
+  return options.adapters.empty() ? std::move(checkpoint)
+                                  : WithAdapters(std::move(checkpoint), options.adapters);
+}
+
 absl::StatusOr<std::unique_ptr<const Tokenizer>> LoadTokenizer(const PerplexityOptions& options) {
   if (!options.tokenizer.empty()) {
     return Tokenizer::Load(options.tokenizer);
   }
-  YANGTUO_ASSIGN_OR_RETURN(const Checkpoint checkpoint, OpenCheckpoint(options.stage.model));
+  YANGTUO_ASSIGN_OR_RETURN(const Checkpoint checkpoint, OpenModel(options.stage));
   if (!checkpoint.tokenizer_file.empty()) {
     return Tokenizer::Load(checkpoint.tokenizer_file);
   }
@@ -102,7 +110,7 @@ class Scorer {
 };
 
 absl::StatusOr<std::unique_ptr<Stage>> LoadStage(StageOptions options) {
-  YANGTUO_ASSIGN_OR_RETURN(const Checkpoint checkpoint, OpenCheckpoint(options.model));
+  YANGTUO_ASSIGN_OR_RETURN(const Checkpoint checkpoint, OpenModel(options));
   const std::int32_t piece = std::min(checkpoint.config.context_tokens, kLongestPiece);
   options.context_tokens = piece;
   options.max_step_tokens = std::max(piece, kStepTokens);
@@ -132,8 +140,9 @@ absl::StatusOr<Perplexity> MeasurePerplexity(const PerplexityOptions& options,
                                              const TextProgress& on_progress) {
   YANGTUO_ASSIGN_OR_RETURN(const auto tokenizer, LoadTokenizer(options));
   YANGTUO_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(options.text));
-  const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()),
-                              file.bytes().size());
+  // Lines of either kind of system end alike.
+  const std::string text = absl::StrReplaceAll(
+      {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()}, {{"\r\n", "\n"}});
   YANGTUO_ASSIGN_OR_RETURN(const std::unique_ptr<Stage> stage, LoadStage(options.stage));
   const auto longest = static_cast<std::size_t>(stage->info().context_tokens);
   Perplexity result{.weight_type = stage->info().weight_type, .numerics = stage->info().numerics};

@@ -16,6 +16,7 @@
 #include "inference_core/formats/gguf.h"
 #include "inference_core/tokenizer/hf_tokenizer_files.h"
 #include "inference_core/tokenizer/tokenizer.h"
+#include "tools/common/json_text.h"
 #include "tools/common/progress_bar.h"
 #include "tools/common/table.h"
 #include "tools/inspect/family.h"
@@ -388,7 +389,7 @@ std::string EncodeInspection(const Inspection& found) {
                        {"bytes", tensor.bytes}});
   }
   json["tensors"] = tensors;
-  return json.dump(1) + "\n";
+  return JsonText(json);
 }
 
 }  // namespace yangtuo

@@ -1,5 +1,6 @@
 #include "tools/merge_lora/merge_lora_command.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "CLI/CLI.hpp"
+#include "absl/strings/str_format.h"
 #include "tools/convert/conversion.h"
 
 namespace yangtuo {
@@ -44,6 +46,16 @@ int RunMergeLora(const MergeLoraOptions& options) {
   if (!base.ok()) {
     return FailCommand(kCommand, base.status());
   }
+  std::vector<std::string> notes;
+  if (const auto quantized =
+          std::count_if(base->tensors->tensors().begin(), base->tensors->tensors().end(),
+                        [](const TensorSpec& tensor) { return !IsPlain(tensor.dtype); });
+      quantized > 0) {
+    notes.push_back(absl::StrFormat(
+        "%d tensors of the base are quantized: the merged model has their loss; start from the "
+        "16-bit base if you can",
+        quantized));
+  }
   const std::vector<std::filesystem::path> folders(options.adapters.begin(),
                                                    options.adapters.end());
   // A quantized model is made of the f16 one, in the same pass.
@@ -60,7 +72,8 @@ int RunMergeLora(const MergeLoraOptions& options) {
                         .doing = "merging",
                         .input = *std::move(merged),
                         .options = options.output,
-                        .types = *std::move(types)});
+                        .types = *std::move(types),
+                        .notes = std::move(notes)});
 }
 
 }  // namespace

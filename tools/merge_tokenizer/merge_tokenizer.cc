@@ -188,7 +188,7 @@ void PrintJson(const Merged& merged, const MergeTokenizerOptions& options, std::
       {"sha256", merged.digest},
       {"output",
        options.dry_run ? nlohmann::ordered_json() : nlohmann::ordered_json(options.output)}};
-  out << report.dump(2) << "\n";
+  out << report.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << "\n";
 }
 
 }  // namespace

@@ -1,6 +1,9 @@
 #include "tools/quantize/quantize_command.h"
 
+#include <cerrno>
 #include <chrono>
+#include <cstring>
+#include <filesystem>
 #include <functional>
 #include <iostream>
 #include <memory>
@@ -40,7 +43,7 @@ Types, with bits a weight:
 Every matrix gets the type, embedding and head as well; but with q4_k the head gets q6_k, as
 llama.cpp has it. Norms stay as they are, f32 in a GGUF file. Where the rows of a matrix do not
 divide into blocks (of 32, of 256 for q4_k and q6_k; int4 pads) it stays 16-bit, and a note says so.
-The number of rows may be any. --keep gives the tensors that match another type; the first rule
+The number of rows may be any. --keep gives the matrices that match another type; the first rule
 that matches holds, names are those of Hugging Face.
 
 With --calibrate the model first runs over a text (UTF-8, documents separated by empty lines, of the
@@ -87,10 +90,24 @@ absl::StatusOr<Importance> MeasureImportance(const QuantizeOptions& options) {
   return found->importance;
 }
 
+// A dry run is over at once, and importance changes nothing of what it says.
+bool Calibrates(const QuantizeOptions& options) {
+  return !options.calibrate.empty() && !options.output.dry_run;
+}
+
+// Whether a file can be written there; none is asked for by an empty path.
+absl::Status CheckFolderOf(const std::string& file) {
+  const std::filesystem::path parent = std::filesystem::path(file).parent_path();
+  const std::string folder = parent.empty() ? "." : parent.string();
+  return file.empty() || access(folder.c_str(), W_OK) == 0
+             ? absl::OkStatus()
+             : absl::UnavailableError(
+                   absl::StrFormat("%s cannot be written: %s", file, std::strerror(errno)));
+}
+
 absl::StatusOr<ImportanceOf> ImportanceFor(const QuantizeOptions& options,
                                            const Checkpoint& input) {
-  // A dry run is over at once, and importance changes nothing of what it says.
-  const bool measures = !options.calibrate.empty() && !options.output.dry_run;
+  const bool measures = Calibrates(options);
   if (options.importance.empty() && !measures) {
     return ImportanceOf();
   }
@@ -115,13 +132,18 @@ absl::StatusOr<Conversion> MakeConversion(const QuantizeOptions& options) {
   YANGTUO_ASSIGN_OR_RETURN(const CheckpointFormat format, FormatNamed(output));
   YANGTUO_ASSIGN_OR_RETURN(Checkpoint input, OpenCheckpoint(options.input));
   YANGTUO_ASSIGN_OR_RETURN(TypePolicy types, QuantizedTypes(type, std::move(rules), input, format));
-  YANGTUO_ASSIGN_OR_RETURN(ImportanceOf importance, ImportanceFor(options, input));
-  return Conversion{.command = kCommand,
-                    .doing = "quantizing",
-                    .input = std::move(input),
-                    .options = std::move(output),
-                    .types = std::move(types),
-                    .importance = std::move(importance)};
+  Conversion conversion{.command = kCommand,
+                        .doing = "quantizing",
+                        .input = std::move(input),
+                        .options = std::move(output),
+                        .types = std::move(types)};
+  if (Calibrates(options)) {
+    // Calibrating a large model takes long: whatever is wrong with the rest is said before.
+    YANGTUO_RETURN_IF_ERROR(Prepare(conversion).status());
+    YANGTUO_RETURN_IF_ERROR(CheckFolderOf(options.save_importance));
+  }
+  YANGTUO_ASSIGN_OR_RETURN(conversion.importance, ImportanceFor(options, conversion.input));
+  return conversion;
 }
 
 int RunQuantize(const QuantizeOptions& options) {

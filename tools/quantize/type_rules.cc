@@ -11,8 +11,9 @@
 namespace yangtuo {
 namespace {
 
+// Norms keep their type whatever the rules say.
 bool Matches(const KeepRule& rule, const TensorSpec& tensor) {
-  return fnmatch(rule.pattern.c_str(), tensor.name.c_str(), 0) == 0;
+  return tensor.shape.size() >= 2 && fnmatch(rule.pattern.c_str(), tensor.name.c_str(), 0) == 0;
 }
 
 }  // namespace
@@ -37,21 +38,21 @@ absl::StatusOr<TypePolicy> QuantizedTypes(DType type, std::vector<KeepRule> rule
     if (std::none_of(tensors.begin(), tensors.end(),
                      [&](const TensorSpec& tensor) { return Matches(rule, tensor); })) {
       return absl::InvalidArgumentError(absl::StrFormat(
-          "--keep %s=%s: no tensor has such a name; there are names like %s and %s", rule.pattern,
+          "--keep %s=%s: no matrix has such a name; there are names like %s and %s", rule.pattern,
           NameOf(rule.type), tensors.front().name, tensors.back().name));
     }
   }
   const std::string head =
       input.config.tied_embeddings ? "model.embed_tokens.weight" : "lm_head.weight";
   return TypePolicy([=, rules = std::move(rules)](const TensorSpec& from) {
+    if (from.shape.size() < 2) {
+      return output == CheckpointFormat::kGguf ? DType::kF32 : from.dtype;
+    }
     const auto rule = std::find_if(rules.begin(), rules.end(), [&](const KeepRule& candidate) {
       return Matches(candidate, from);
     });
     if (rule != rules.end()) {
       return rule->type;
-    }
-    if (from.shape.size() < 2) {
-      return output == CheckpointFormat::kGguf ? DType::kF32 : from.dtype;
     }
     return type == DType::kQ4_K && from.name == head ? DType::kQ6_K : type;
   });

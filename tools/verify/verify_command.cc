@@ -16,6 +16,7 @@
 #include "inference_core/base/mapped_file.h"
 #include "inference_core/base/output_file.h"
 #include "inference_core/base/status_macros.h"
+#include "tools/common/json_text.h"
 #include "tools/common/progress_bar.h"
 #include "tools/common/terminal.h"
 #include "tools/convert/conversion.h"
@@ -165,16 +166,20 @@ std::string Describe(const VerifyOptions& options, const Findings& findings) {
   return text;
 }
 
+ordered_json EncodeFile(const FileDigest& file) {
+  ordered_json entry = {{"path", file.path.string()}, {"sha256", file.sha256}};
+  if (file.known != nullptr) {
+    entry["published_as"] = file.known->what;
+  }
+  return entry;
+}
+
 std::string Encode(const VerifyOptions& options, const Findings& findings) {
   ordered_json json = ordered_json::parse(findings.manifest.Encode());
   json["path"] = options.path;
   ordered_json files = ordered_json::array();
   for (const FileDigest& file : findings.files) {
-    ordered_json entry = {{"path", file.path.string()}, {"sha256", file.sha256}};
-    if (file.known != nullptr) {
-      entry["published_as"] = file.known->what;
-    }
-    files.push_back(entry);
+    files.push_back(EncodeFile(file));
   }
   json["files"] = files;
   if (findings.other.has_value()) {
@@ -190,7 +195,7 @@ std::string Encode(const VerifyOptions& options, const Findings& findings) {
     json["config_differs"] = findings.config_differs;
     json["differences"] = differences;
   }
-  return json.dump(1) + "\n";
+  return JsonText(json);
 }
 
 // A file that is no model: only its name in the table can be told.
@@ -201,11 +206,17 @@ std::optional<int> RunVerifyFile(const VerifyOptions& options) {
   if (!fs::is_regular_file(path, error) || (extension != ".model" && extension != ".pth")) {
     return std::nullopt;
   }
+  if (!options.against.empty() || options.write) {
+    return FailCommand("verify", absl::InvalidArgumentError(absl::StrFormat(
+                                     "%s is one file of a model: --against and --write take the "
+                                     "model's folder",
+                                     options.path)));
+  }
   const absl::StatusOr<FileDigest> file = DigestFileShowing(path);
   if (!file.ok()) {
     return FailCommand("verify", file.status());
   }
-  WriteAll(STDOUT_FILENO, DescribeFile(*file));
+  WriteAll(STDOUT_FILENO, options.json ? JsonText(EncodeFile(*file)) : DescribeFile(*file));
   return file->known == nullptr ? 1 : 0;
 }
 

@@ -196,6 +196,25 @@ TEST_F(WithAdaptersTest, RopeSettingsOfAnAdapterTravelToTheModel) {
   EXPECT_EQ(merged->config_file, adapter / "config.json");
 }
 
+// Each of the two files is the last adapter's that has it, else the base's.
+TEST_F(WithAdaptersTest, ConfigurationAndGenerationConfigurationTravelEachByItself) {
+  WriteTestFile(Base() / "generation_config.json", R"({"eos_token_id": [2, 5]})");
+  const fs::path configured = Adapter("configured", QueryFactors());
+  WriteTestFile(configured / "config.json", EncodeConfig(config_, DType::kF16));
+  const auto kept = Merge({configured});
+  ASSERT_TRUE(kept.ok()) << kept.status();
+  EXPECT_EQ(kept->config_file, configured / "config.json");
+  EXPECT_EQ(kept->generation_config_file, Base() / "generation_config.json");
+  EXPECT_EQ(kept->config.eos_ids, (std::vector<std::int32_t>{2, 5}));
+
+  const fs::path stopping = Adapter("stopping", QueryFactors());
+  WriteTestFile(stopping / "generation_config.json", R"({"eos_token_id": [2, 6]})");
+  const auto changed = Merge({stopping, configured});
+  ASSERT_TRUE(changed.ok()) << changed.status();
+  EXPECT_EQ(changed->generation_config_file, stopping / "generation_config.json");
+  EXPECT_EQ(changed->config.eos_ids, (std::vector<std::int32_t>{2, 6}));
+}
+
 TEST_F(WithAdaptersTest, RefusesAConfigurationOfAnotherShape) {
   const fs::path adapter = Adapter("odd", QueryFactors());
   LlamaConfig other = config_;
@@ -240,6 +259,9 @@ INSTANTIATE_TEST_SUITE_P(
                 absl::StatusCode::kUnimplemented, "use_dora"},
         Refusal{"Patterns", R"({"r": 8, "lora_alpha": 32, "rank_pattern": {"q_proj": 4}})",
                 absl::StatusCode::kUnimplemented, "rank_pattern"},
+        Refusal{"ChangedBase",
+                R"({"r": 8, "lora_alpha": 32, "init_lora_weights": "pissa_niter_4"})",
+                absl::StatusCode::kUnimplemented, "init_lora_weights"},
         Refusal{"NoRank", R"({"lora_alpha": 32})", absl::StatusCode::kInvalidArgument, "\"r\""},
         Refusal{"RankOfZero", R"({"r": 0, "lora_alpha": 32})", absl::StatusCode::kInvalidArgument,
                 "\"r\""},
@@ -251,6 +273,14 @@ TEST_P(PeftConfigTest, IsRefusedWithTheKeyNamed) {
   const absl::Status status = ParsePeftConfig(GetParam().json, "adapter_config.json").status();
   EXPECT_EQ(status.code(), GetParam().code) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr(GetParam().what));
+}
+
+TEST(PeftConfigTest, TakesInitializationsThatLeaveTheBaseAlone) {
+  for (const std::string start : {"null", "true", "false", R"("gaussian")", R"("orthogonal")"}) {
+    const auto config = ParsePeftConfig(
+        R"({"r": 8, "lora_alpha": 32, "init_lora_weights": )" + start + "}", "file");
+    EXPECT_TRUE(config.ok()) << config.status();
+  }
 }
 
 TEST(PeftConfigScaleTest, IsAlphaOverTheRankOrItsRoot) {
