@@ -37,7 +37,7 @@ struct Expression {
 // Nodes may be shared; only rules make it recursive. Rule 0 is the grammar's root.
 //
 // Bounded: beyond kMostNodes nothing is added, and the result means nothing any more. Front ends
-// ask IsFull() wherever they go on for as long as their text does.
+// ask CheckNotFull() wherever they go on for as long as their text does.
 class Expressions {
  public:
   static constexpr std::size_t kMostNodes = 1'000'000;
@@ -46,7 +46,6 @@ class Expressions {
 
   // INVALID_ARGUMENT when nodes were left out.
   [[nodiscard]] absl::Status CheckNotFull() const;
-  [[nodiscard]] bool IsFull() const { return is_full_; }
 
   ExpressionId Bytes(std::uint8_t low, std::uint8_t high);
   ExpressionId Literal(std::string_view bytes);

@@ -75,8 +75,7 @@ absl::StatusOr<std::shared_ptr<const Grammar>> CompileGrammar(const GrammarSpec&
   if (Simulator(automaton).Start() == Simulator::kDead) {
     return absl::InvalidArgumentError(
         "the grammar has more ways to begin than can be looked at; write it with fewer "
-        "alternatives "
-        "that match the same");
+        "alternatives that match the same");
   }
   return std::make_shared<const Grammar>(std::move(automaton));
 }

@@ -45,6 +45,10 @@ bool HasValue(const Json& list, const Json& value) {
   return std::find(list.begin(), list.end(), value) != list.end();
 }
 
+bool SaysItems(const Json& schema) {
+  return schema.contains("items") || schema.contains("prefixItems");
+}
+
 bool HasItemsByPlace(const Json& schema) {
   return schema.contains("prefixItems") || (schema.contains("items") && schema["items"].is_array());
 }
@@ -182,9 +186,7 @@ absl::StatusOr<Json> MergeSchemas(const Json& a, const Json& b) {
   if (a.contains("const") && b.contains("const") && a["const"] != b["const"]) {
     return Json(false);
   }
-  if (HasItemsByPlace(a) != HasItemsByPlace(b) &&
-      a.contains("items") + a.contains("prefixItems") > 0 &&
-      b.contains("items") + b.contains("prefixItems") > 0) {
+  if (SaysItems(a) && SaysItems(b) && HasItemsByPlace(a) != HasItemsByPlace(b)) {
     return absl::InvalidArgumentError(
         "'prefixItems' of one and 'items' of another part of 'allOf' cannot be joined");
   }

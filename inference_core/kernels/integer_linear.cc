@@ -21,8 +21,8 @@ namespace {
 // first-level cache.
 constexpr std::int64_t kChunkBytes = 16384;
 // How far ahead a few rows ask for weights: beyond the page that the CPU's own prefetcher stops at.
-// Of one int4 row on Zen 5 where plain reading gives 68 GB/s: 43 without, 46 with 512 bytes, 50
-// with 2048, 54 with 4096, 51 with 8192.
+// A loop like one int4 row's on Zen 5, where plain reading gives 68 GB/s: 43 without, 46 with 512
+// bytes, 50 with 2048, 54 with 4096, 51 with 8192.
 constexpr std::int64_t kPrefetchBytes = 4096;
 // Up to so many rows weights are one stream through memory.
 constexpr std::int64_t kSingleStreamRows = 4;
