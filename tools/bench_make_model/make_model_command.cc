@@ -1,8 +1,8 @@
 #include "tools/bench_make_model/make_model_command.h"
 
-#include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -38,15 +38,8 @@ int Run(const Arguments& arguments) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   const std::filesystem::path file = folder / (arguments.shape + "-" + arguments.type + ".gguf");
-  std::optional<ProgressBar> bar;
-  const TimePoint begin = std::chrono::steady_clock::now();
-  const absl::Status status =
-      MakeModel(*config, *type, file, [&](std::int64_t done, std::int64_t total) {
-        if (!bar.has_value()) {
-          bar.emplace(Terminal::LookAt(2), "writing", total, begin);
-        }
-        bar->Show(done, std::chrono::steady_clock::now());
-      });
+  std::optional<ProgressOfPieces> bar("writing");
+  const absl::Status status = MakeModel(*config, *type, file, std::ref(*bar));
   bar.reset();
   if (!status.ok()) {
     std::cerr << "yangtuo bench make-model: " << status.message() << "\n";

@@ -100,4 +100,14 @@ void ProgressBar::Show(std::int64_t done, TimePoint now) {
   drawn_ = true;
 }
 
+ProgressOfPieces::ProgressOfPieces(std::string what)
+    : what_(std::move(what)), begin_(SteadyClock().Now()) {}
+
+void ProgressOfPieces::operator()(std::int64_t done, std::int64_t total) {
+  if (!bar_.has_value()) {
+    bar_.emplace(Terminal::LookAt(2), what_, total, begin_);
+  }
+  bar_->Show(done, SteadyClock().Now());
+}
+
 }  // namespace yangtuo

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "inference_core/base/clock.h"
@@ -44,6 +45,19 @@ class ProgressBar {
   TimePoint begin_;
   TimePoint next_;
   bool drawn_ = false;
+};
+
+// A ProgressBar of work whose size is known only with its first piece, for callbacks of (done,
+// total).
+class ProgressOfPieces {
+ public:
+  explicit ProgressOfPieces(std::string what);
+  void operator()(std::int64_t done, std::int64_t total);
+
+ private:
+  std::string what_;
+  TimePoint begin_;
+  std::optional<ProgressBar> bar_;
 };
 
 }  // namespace yangtuo

@@ -6,14 +6,12 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_format.h"
-#include "inference_core/base/clock.h"
 #include "tools/common/json_text.h"
 #include "tools/common/progress_bar.h"
 #include "tools/common/table.h"
@@ -49,23 +47,6 @@ struct Arguments {
   std::vector<std::string> types = {"auto"};
   std::vector<std::string> kv_types = {"bf16"};
   bool json = false;
-};
-
-// "evaluating int8  42% [####----] ..." on standard error.
-class TextBar {
- public:
-  explicit TextBar(std::string what) : what_(std::move(what)) {}
-
-  void operator()(std::int64_t done, std::int64_t total) {
-    if (!bar_.has_value()) {
-      bar_.emplace(Terminal::LookAt(2), what_, total, SteadyClock().Now());
-    }
-    bar_->Show(done, SteadyClock().Now());
-  }
-
- private:
-  std::string what_;
-  std::optional<ProgressBar> bar_;
 };
 
 nlohmann::json ToJson(const Perplexity& p, double reference) {
@@ -110,7 +91,7 @@ int RunPerplexity(const Arguments& arguments) {
       PerplexityOptions options = arguments.options;
       options.stage.weight_type = WeightTypeNamed(type);
       options.stage.kv_type = KvTypeOf(kv_type);
-      TextBar bar("evaluating " + type);
+      ProgressOfPieces bar("evaluating " + type);
       const absl::StatusOr<Perplexity> result = MeasurePerplexity(options, std::ref(bar));
       if (!result.ok()) {
         std::cerr << "yangtuo eval perplexity: " << result.status().message() << "\n";
@@ -203,7 +184,7 @@ int RunActivations(const Arguments& arguments) {
   options.stage.weight_type = WeightTypeNamed(arguments.types.front());
   absl::StatusOr<ActivationReport> report;
   {
-    TextBar bar("evaluating");
+    ProgressOfPieces bar("evaluating");
     report = MeasureActivations(options, std::ref(bar));
   }
   if (!report.ok()) {

@@ -1,7 +1,6 @@
 #include "tools/quantize/quantize_command.h"
 
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <functional>
@@ -18,7 +17,6 @@
 #include "absl/strings/str_format.h"
 #include "inference_core/base/status_macros.h"
 #include "tools/common/progress_bar.h"
-#include "tools/common/terminal.h"
 #include "tools/convert/conversion.h"
 #include "tools/quantize/calibration.h"
 #include "tools/quantize/importance.h"
@@ -70,16 +68,10 @@ bool IsGgufBlock(DType type) {
 using ImportanceOf = std::function<std::span<const float>(const TensorSpec& from)>;
 
 absl::StatusOr<Importance> MeasureImportance(const QuantizeOptions& options) {
-  const TimePoint begin = std::chrono::steady_clock::now();
-  std::optional<ProgressBar> bar;
+  std::optional<ProgressOfPieces> bar("calibrating");
   const absl::StatusOr<Calibration> found = Calibrate(
       {.model = options.input, .text = options.calibrate, .threads = options.output.threads},
-      [&](std::int64_t done, std::int64_t total) {
-        if (!bar.has_value()) {
-          bar.emplace(Terminal::LookAt(STDERR_FILENO), "calibrating", total, begin);
-        }
-        bar->Show(done, std::chrono::steady_clock::now());
-      });
+      std::ref(*bar));
   bar.reset();
   YANGTUO_RETURN_IF_ERROR(found.status());
   std::cerr << absl::StrFormat("calibrated on %d tokens of %s, perplexity %.3f\n", found->tokens,
