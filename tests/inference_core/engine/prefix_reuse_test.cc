@@ -250,13 +250,18 @@ TEST_F(PrefixReuseTest, WaitingRequestsStartWhenTheBlocksTheyReallyNeedAreThere)
 }
 
 TEST_F(PrefixReuseTest, PreemptedSequenceFindsItsOwnBlocksAgain) {
-  FakeStage::Options stage{.kv_blocks = 40, .kv_block_size = 4, .depth = 2};
   const auto rows = [&](PrefixCache cache) {
-    Start(stage, {.step_tokens = 32, .prefix_cache = cache});
+    // The first step waits until all of the requests are there: they start together however slowly
+    // this thread submits them.
+    std::promise<void> open;
+    std::shared_future<void> gate = open.get_future().share();
+    Start({.kv_blocks = 40, .kv_block_size = 4, .depth = 2, .before_next = [gate] { gate.wait(); }},
+          {.step_tokens = 32, .prefix_cache = cache});
     std::vector<Collector> sinks(10);
     for (std::size_t i = 0; i < sinks.size(); ++i) {
       EXPECT_TRUE(engine_->Submit(Request({static_cast<TokenId>(i), 7}, 60), &sinks[i]).ok());
     }
+    open.set_value();
     for (std::size_t i = 0; i < sinks.size(); ++i) {
       EXPECT_TRUE(sinks[i].Wait().status.ok());
       EXPECT_EQ(sinks[i].tokens(),

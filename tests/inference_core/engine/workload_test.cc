@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <future>
 #include <memory>
 #include <random>
 #include <utility>
@@ -165,7 +166,12 @@ TEST_P(WorkloadTest, GivesTheSameTokensAsAlone) {
 INSTANTIATE_TEST_SUITE_P(Seeds, WorkloadTest, ::testing::Range(0U, 60U));
 
 TEST(PreemptionTest, HappensAndChangesNoToken) {
-  const FakeStage::Options stage{.kv_blocks = 40, .kv_block_size = 4, .depth = 3};
+  // The first step waits until all of the requests are there: they start together however slowly
+  // this thread submits them.
+  std::promise<void> open;
+  std::shared_future<void> gate = open.get_future().share();
+  const FakeStage::Options stage{
+      .kv_blocks = 40, .kv_block_size = 4, .depth = 3, .before_next = [gate] { gate.wait(); }};
   const SteadyClock clock;
   std::atomic<std::int32_t> preempted = 0;
   auto engine = Engine::Create({.step_tokens = 32}, std::make_unique<FakeStage>(stage), clock,
@@ -176,6 +182,7 @@ TEST(PreemptionTest, HappensAndChangesNoToken) {
     const auto first = static_cast<TokenId>(i);
     ASSERT_TRUE((*engine)->Submit(Request({first, 7}, 100), &sinks[i]).ok());
   }
+  open.set_value();
   for (std::size_t i = 0; i < sinks.size(); ++i) {
     EXPECT_TRUE(sinks[i].Wait().status.ok());
     EXPECT_EQ(sinks[i].tokens(), FakeStage::Expected(stage, {static_cast<TokenId>(i), 7}, 1, 100));
