@@ -303,15 +303,26 @@ absl::StatusOr<std::vector<ApiKey>> ReadApiKeysFile(const std::string& path) {
 
 absl::Status WriteApiKeysFile(const std::string& path, const std::vector<ApiKey>& keys) {
   struct stat before {};
-  const mode_t mode = stat(path.c_str(), &before) == 0 ? before.st_mode & 0777U : 0600U;
+  const bool replaces = stat(path.c_str(), &before) == 0;
+  const mode_t mode = replaces ? before.st_mode & 0777U : 0600U;
   const std::string partial = absl::StrFormat("%s.%d.partial", path, getpid());
   const int file = open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
   if (file < 0) {
     return absl::UnavailableError(
         absl::StrFormat("cannot write %s: %s", partial, std::generic_category().message(errno)));
   }
+  // The gateway, a user of its own perhaps, must still be able to read what replaces its file.
+  absl::Status written;
+  if (replaces && fchown(file, before.st_uid, before.st_gid) != 0) {
+    written = absl::PermissionDeniedError(absl::StrFormat(
+        "%s belongs to user %d and group %d, and would belong to others afterwards (%s); change it "
+        "as that user or as root",
+        path, before.st_uid, before.st_gid, std::generic_category().message(errno)));
+  }
   fchmod(file, mode);  // whatever the umask
-  absl::Status written = WriteAll(file, FormatApiKeys(keys), path);
+  if (written.ok()) {
+    written = WriteAll(file, FormatApiKeys(keys), path);
+  }
   if (written.ok() && fsync(file) != 0) {
     written = absl::UnavailableError(
         absl::StrFormat("cannot write %s: %s", path, std::generic_category().message(errno)));

@@ -108,7 +108,12 @@ absl::Status RpcServer::State::StartAdmin(const ServiceOptions& options, Metrics
   if (options.admin_listen.empty()) {
     return absl::OkStatus();
   }
-  AdminServer::Sources sources{.metrics = [&metrics] { return metrics.Expose(); },
+  Gauge& ready = metrics.AddGauge("yangtuo_ready", "1 while /readyz answers 200");
+  AdminServer::Sources sources{.metrics =
+                                   [this, &metrics, &ready] {
+                                     ready.Set(NotReady().empty() ? 1 : 0);
+                                     return metrics.Expose();
+                                   },
                                .not_ready = [this] { return NotReady(); }};
   YANGTUO_ASSIGN_OR_RETURN(
       admin, AdminServer::Start(options.admin_listen, std::move(sources), AdminServer::Limits{}));

@@ -1,5 +1,8 @@
 #include "services/common/api_keys.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -96,6 +99,24 @@ TEST(ApiKeysTest, AFileIsReadAsItWasWrittenAndIsForItsOwnerOnly) {
   fs::permissions(path, fs::perms::owner_all | fs::perms::group_read);
   ASSERT_TRUE(WriteApiKeysFile(path, {}).ok());
   EXPECT_EQ(fs::status(path).permissions(), fs::perms::owner_all | fs::perms::group_read);
+}
+
+// Root changes the file of a gateway that runs as somebody else.
+TEST(ApiKeysTest, AFileThatIsReplacedKeepsItsOwnerAndMode) {
+  if (geteuid() != 0) {
+    GTEST_SKIP() << "only root may give files away";
+  }
+  const TempDir folder;
+  const std::string path = folder.path() / "keys.json";
+  ASSERT_TRUE(WriteApiKeysFile(path, {}).ok());
+  ASSERT_EQ(chown(path.c_str(), 65532, 65533), 0);
+  ASSERT_EQ(chmod(path.c_str(), 0640), 0);
+  ASSERT_TRUE(WriteApiKeysFile(path, {}).ok());
+  struct stat after {};
+  ASSERT_EQ(stat(path.c_str(), &after), 0);
+  EXPECT_EQ(after.st_uid, 65532U);
+  EXPECT_EQ(after.st_gid, 65533U);
+  EXPECT_EQ(after.st_mode & 0777U, 0640U);
 }
 
 TEST(ApiKeysTest, NewKeysAreLongAndDifferent) {
