@@ -35,6 +35,29 @@ class RelayStage::ComputeTimes {
   std::map<std::uint64_t, Duration> times_ ABSL_GUARDED_BY(mutex_);
 };
 
+// Lets the loss of a connection through once its group is formed. Before, Open says why there is
+// none, in words and with details that the loss alone does not have. Thread-safe.
+class RelayStage::LossGate {
+ public:
+  // Whether to tell it.
+  bool Lost(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_) {
+    const MutexLock lock(mutex_);
+    lost_ = why;
+    return formed_;
+  }
+  // OK, or the loss that was not told.
+  absl::Status Form() ABSL_LOCKS_EXCLUDED(mutex_) {
+    const MutexLock lock(mutex_);
+    formed_ = true;
+    return lost_;
+  }
+
+ private:
+  Mutex mutex_;
+  bool formed_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Status lost_ ABSL_GUARDED_BY(mutex_);
+};
+
 absl::StatusOr<std::unique_ptr<RelayStage>> RelayStage::Describe(ShardPeer peer) {
   YANGTUO_ASSIGN_OR_RETURN(const internal::v1::Welcome welcome, DescribeShard(peer));
   StageInfo info = StageBehind(peer, welcome);
@@ -53,7 +76,9 @@ absl::Status RelayStage::Submit(Step step) {
   }
   // The layers here are done: what follows is the next shard's time.
   times_->Put(step.id, std::chrono::steady_clock::now() - start_);
-  YANGTUO_RETURN_IF_ERROR(connection_->Send(step));
+  if (const absl::Status sent = connection_->Send(step); !sent.ok()) {
+    return AsUnavailable(sent);
+  }
   submitted_.push_back(step.id);
   return absl::OkStatus();
 }
@@ -73,7 +98,12 @@ absl::Status RelayStage::Reset() {
   submitted_.clear();
   times_ = std::make_shared<ComputeTimes>();
   ShardEvents events;
-  events.on_lost = route_.events.on_lost;
+  const auto gate = std::make_shared<LossGate>();
+  events.on_lost = [gate, forward = route_.events.on_lost](const absl::Status& why) {
+    if (gate->Lost(why)) {
+      forward(why);
+    }
+  };
   events.on_result = [times = times_,
                       forward = route_.events.on_result](internal::v1::StepResponse response) {
     response.set_compute_ns(response.compute_ns() + times->TakeNanoseconds(response.step_id()));
@@ -84,7 +114,8 @@ absl::Status RelayStage::Reset() {
       ShardConnection::Open(
           peer_, MakeHello(peer_.expected, route_.epoch, route_.own_rank, peer_.timing.heartbeat),
           std::move(events)));
-  return absl::OkStatus();
+  const absl::Status lost = gate->Form();
+  return lost.ok() ? lost : AsUnavailable(lost);
 }
 
 }  // namespace yangtuo

@@ -40,6 +40,7 @@ class RelayStage final : public Stage {
 
  private:
   class ComputeTimes;
+  class LossGate;
 
   RelayStage(ShardPeer peer, StageInfo info);
 

@@ -73,15 +73,6 @@ class RemoteStage::Results {
 
 namespace {
 
-// Why a stream was lost matters to people; to the owner of the stage every loss is the same.
-absl::Status AsUnavailable(const absl::Status& lost) {
-  if (absl::IsUnavailable(lost)) {
-    return lost;
-  }
-  return absl::UnavailableError(absl::StrFormat("%s (%s)", std::string(lost.message()),
-                                                absl::StatusCodeToString(lost.code())));
-}
-
 // A leader that was started anew counts on from the time of day, so that its first epoch is newer
 // than those of its predecessor.
 std::uint64_t EpochFromTime() {

@@ -332,6 +332,14 @@ absl::StatusOr<pb::Welcome> DescribeShard(const ShardPeer& peer) {
   return connection->welcome();
 }
 
+absl::Status AsUnavailable(const absl::Status& lost) {
+  if (absl::IsUnavailable(lost)) {
+    return lost;
+  }
+  return absl::UnavailableError(absl::StrFormat("%s (%s)", std::string(lost.message()),
+                                                absl::StatusCodeToString(lost.code())));
+}
+
 StageInfo StageBehind(const ShardPeer& peer, const pb::Welcome& welcome) {
   StageInfo info = peer.expected;
   info.kv_blocks = static_cast<std::int32_t>(welcome.kv_blocks());

@@ -67,6 +67,9 @@ class ShardConnection {
 // Asks the next shard what it is (epoch 0), without disturbing the group that it may be serving.
 absl::StatusOr<internal::v1::Welcome> DescribeShard(const ShardPeer& peer);
 
+// Why a stream was lost matters to people; to the owner of the stage every loss is the same.
+absl::Status AsUnavailable(const absl::Status& lost);
+
 // What the chain behind the caller is, as StageInfo: `peer.expected` completed by a welcome.
 StageInfo StageBehind(const ShardPeer& peer, const internal::v1::Welcome& welcome);
 

@@ -156,7 +156,7 @@ TEST(RemoteStageTest, AShardThatComesBackSmallerDoesNotFitAnyMore) {
   EXPECT_THAT(Words(status), HasSubstr("KV blocks is 64 at the caller and only 63"));
 }
 
-TEST(RemoteStageTest, ANewerEpochReplacesTheOldStreamAndAnOlderOneIsRefused) {
+TEST(RemoteStageTest, ANewerEpochReplacesTheOldStream) {
   Ticker ticker;
   ShardServer server(ShardInfo(1, 2), ticker, nullptr);
   const auto first = RemoteStage::Connect(PeerAt(server.port(), 1, 2, ticker));

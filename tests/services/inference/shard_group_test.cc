@@ -12,6 +12,7 @@
 #include "gtest/gtest.h"
 #include "inference_core/engine/engine.h"
 #include "services/inference/relay_stage.h"
+#include "services/inference/shard_handshake.h"
 #include "tests/services/inference/shard_harness.h"
 
 namespace yangtuo {
@@ -178,6 +179,34 @@ TEST_F(ShardGroupTest, AHungHeadThatGoesOnLaterLosesAndRepeatsNoToken) {
     EXPECT_LT(ToSeconds(clock_.Now() - start), 3);
     step_time_.store(std::chrono::milliseconds(1));
   });
+}
+
+// Epochs begin at the time of day, and clocks of machines differ: who refuses one names its own.
+TEST_F(ShardGroupTest, ALeaderLearnsAnEpochThatOnlyTheLastShardKnows) {
+  const ShardPeer head = PeerAt(head_->port(), 2, kShards, ticker_);
+  const auto ahead = std::chrono::duration_cast<std::chrono::milliseconds>(
+      std::chrono::system_clock::now().time_since_epoch() + std::chrono::hours(1));
+  auto another =
+      ShardConnection::Open(head,
+                            MakeHello(head.expected, static_cast<std::uint64_t>(ahead.count()),
+                                      head.own_rank, head.timing.heartbeat),
+                            {});
+  ASSERT_TRUE(another.ok()) << another.status();
+  another->reset();
+  Collector sink;
+  // The engine may refuse until the group has formed again.
+  EngineRequest request;
+  request.prompt_ids = Prompt(1);
+  request.sampling.seed = 1;
+  request.max_new_tokens = 5;
+  const TimePoint limit = clock_.Now() + std::chrono::seconds(20);
+  absl::StatusOr<SequenceId> id = absl::UnavailableError("");
+  while (absl::IsUnavailable(id.status()) && clock_.Now() < limit) {
+    id = engine_->Submit(request, &sink);
+  }
+  ASSERT_TRUE(id.ok()) << id.status();
+  EXPECT_TRUE(sink.Await().status.ok()) << sink.Await().status;
+  EXPECT_EQ(sink.tokens(), Expected(1, 5));
 }
 
 TEST_F(ShardGroupTest, AShardThatStaysAwayFailsTheStreamsAsUnavailable) {
