@@ -14,6 +14,14 @@ void CircuitBreaker::OnStart(TimePoint now) {
   }
 }
 
+void CircuitBreaker::OnAnswer() {
+  if (open_) {
+    open_ = false;
+    trying_ = false;
+    failures_ = limits_.failures - 1;
+  }
+}
+
 void CircuitBreaker::OnSuccess() {
   failures_ = 0;
   open_ = false;

@@ -6,8 +6,8 @@ namespace yangtuo::gateway {
 
 // Whether a peer that reports well but breaks the streams it is given gets more of them. Closed: it
 // does. After `failures` in a row it is open: nothing goes there for a pause that doubles every
-// time. Then one stream at a time tries: an answer closes the breaker, a failure opens it again.
-// Guarded by its owner's lock.
+// time. Then one stream at a time tries: an answer lets others in, a complete one closes the
+// breaker, a failure opens it again. Guarded by its owner's lock.
 class CircuitBreaker {
  public:
   struct Limits {
@@ -23,6 +23,10 @@ class CircuitBreaker {
   [[nodiscard]] bool Allows(TimePoint now) const;
   // A stream begins.
   void OnStart(TimePoint now);
+  // The first token of a stream: the trial need not be waited for any longer. What failed so far
+  // still counts, since streams may break in the middle.
+  void OnAnswer();
+  // A stream that came to its end.
   void OnSuccess();
   // True when this failure opened it.
   bool OnFailure(TimePoint now);

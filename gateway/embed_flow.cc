@@ -16,6 +16,8 @@ namespace {
 // Texts of one request at the workers at a time: enough to fill a batch, too few to crowd out
 // others.
 constexpr std::size_t kConcurrentTexts = 8;
+// What the tokenizer service takes in one call.
+constexpr int kTextsOfOneEncode = 256;
 constexpr int kMaxAttempts = 3;
 
 class EmbedFlow : public std::enable_shared_from_this<EmbedFlow> {
@@ -24,17 +26,19 @@ class EmbedFlow : public std::enable_shared_from_this<EmbedFlow> {
 
   // `inputs` are used when the request has no texts.
   EmbedFlow(FlowServices& services, v1::EmbedRequest request, TokenInputs inputs,
-            std::shared_ptr<CallScope> scope, Callback<v1::EmbedResponse> done)
+            std::shared_ptr<CallScope> scope, OnTokensCounted counted,
+            Callback<v1::EmbedResponse> done)
       : services_(services),
         request_(std::move(request)),
         inputs_(std::move(inputs)),
         scope_(std::move(scope)),
+        counted_(std::move(counted)),
         done_(std::move(done)) {}
 
   void Begin() {
-    absl::StatusOr<internal::v1::EncodeRequest> encode = Prepare();
-    if (!encode.ok()) {
-      End(encode.status());
+    const absl::StatusOr<std::string> tokenizer = Prepare();
+    if (!tokenizer.ok()) {
+      End(tokenizer.status());
       return;
     }
     if (!inputs_.empty()) {
@@ -45,11 +49,7 @@ class EmbedFlow : public std::enable_shared_from_this<EmbedFlow> {
       OnIds(std::move(encoded));
       return;
     }
-    services_.tokenizers.Encode(
-        scope_, *std::move(encode),
-        [self = shared_from_this()](absl::StatusOr<internal::v1::EncodeResponse> encoded) {
-          encoded.ok() ? self->OnIds(*std::move(encoded)) : self->End(encoded.status());
-        });
+    EncodeNext(*tokenizer, {});
   }
 
  private:
@@ -58,6 +58,36 @@ class EmbedFlow : public std::enable_shared_from_this<EmbedFlow> {
     internal::v1::EmbedRequest request;
     internal::v1::EmbedResponse response;
   };
+
+  // The texts after those that are `encoded` already.
+  void EncodeNext(const std::string& tokenizer, internal::v1::EncodeResponse encoded) {
+    const int first = encoded.texts_size();
+    if (first == request_.texts_size()) {
+      OnIds(std::move(encoded));
+      return;
+    }
+    const int count = std::min(request_.texts_size() - first, kTextsOfOneEncode);
+    internal::v1::EncodeRequest encode;
+    encode.set_tokenizer(tokenizer);
+    encode.set_add_bos(true);
+    encode.set_max_tokens(request_.truncate() ? 0 : model_.status->context_tokens());
+    encode.mutable_texts()->Assign(request_.texts().begin() + first,
+                                   request_.texts().begin() + first + count);
+    services_.tokenizers.Encode(
+        scope_, std::move(encode),
+        [self = shared_from_this(), tokenizer, count,
+         encoded = std::move(encoded)](absl::StatusOr<internal::v1::EncodeResponse> more) mutable {
+          if (!more.ok()) {
+            self->End(more.status());
+          } else if (more->texts_size() != count) {
+            self->End(absl::InternalError(absl::StrFormat(
+                "the tokenizer encoded %d texts, expected %d", more->texts_size(), count)));
+          } else {
+            encoded.mutable_texts()->MergeFrom(more->texts());
+            self->EncodeNext(tokenizer, std::move(encoded));
+          }
+        });
+  }
 
   void OnIds(internal::v1::EncodeResponse encoded) ABSL_LOCKS_EXCLUDED(mutex_) {
     if (const absl::Status taken = TakeIds(std::move(encoded)); !taken.ok()) {
@@ -69,7 +99,8 @@ class EmbedFlow : public std::enable_shared_from_this<EmbedFlow> {
     }
   }
 
-  absl::StatusOr<internal::v1::EncodeRequest> Prepare() ABSL_LOCKS_EXCLUDED(mutex_) {
+  // The address of the model's tokenizer.
+  absl::StatusOr<std::string> Prepare() ABSL_LOCKS_EXCLUDED(mutex_) {
     if (inputs_.empty()) {
       YANGTUO_RETURN_IF_ERROR(CheckEmbedRequest(request_, services_.limits));
     }
@@ -79,27 +110,17 @@ class EmbedFlow : public std::enable_shared_from_this<EmbedFlow> {
     const std::string& name = model_.status->model();
     TraceModel("embeddings", name, scope_->span());
     if (model_.ready_groups == 0) {
-      return services_.workers.Route({.model = name}).status();
+      return NoReadyGroup(name);
     }
     YANGTUO_ASSIGN_OR_RETURN(const internal::v1::TokenizerInfo tokenizer,
                              services_.tokenizers.Find(model_.status->tokenizer_digest(), name));
     YANGTUO_ASSIGN_OR_RETURN(AdmissionPermit permit, services_.admission.Admit());
-    internal::v1::EncodeRequest encode;
-    encode.set_tokenizer(TokenizerAddress(tokenizer));
-    encode.set_add_bos(true);
-    for (const std::string& text : request_.texts()) {
-      encode.add_texts(text);
-    }
     const MutexLock lock(mutex_);
     permit_.emplace(std::move(permit));
-    return encode;
+    return TokenizerAddress(tokenizer);
   }
 
   absl::Status TakeIds(internal::v1::EncodeResponse encoded) ABSL_LOCKS_EXCLUDED(mutex_) {
-    if (inputs_.empty() && encoded.texts_size() != request_.texts_size()) {
-      return absl::InternalError(absl::StrFormat("the tokenizer encoded %d texts, expected %d",
-                                                 encoded.texts_size(), request_.texts_size()));
-    }
     const int context = static_cast<int>(model_.status->context_tokens());
     std::uint64_t tokens = 0;
     for (int i = 0; i < encoded.texts_size(); ++i) {
@@ -116,15 +137,19 @@ class EmbedFlow : public std::enable_shared_from_this<EmbedFlow> {
       tokens += static_cast<std::uint64_t>(ids.size());
     }
     scope_->span().Set("gen_ai.usage.input_tokens", static_cast<std::int64_t>(tokens));
-    const MutexLock lock(mutex_);
-    encoded_ = std::move(encoded);
-    open_ = static_cast<std::size_t>(encoded_.texts_size());
-    response_.set_model(model_.status->model());
-    response_.mutable_usage()->set_prompt_tokens(static_cast<std::uint32_t>(tokens));
-    for (int i = 0; i < encoded_.texts_size(); ++i) {
-      response_.add_embeddings();
+    {
+      const MutexLock lock(mutex_);
+      encoded_ = std::move(encoded);
+      open_ = static_cast<std::size_t>(encoded_.texts_size());
+      response_.set_model(model_.status->model());
+      response_.mutable_usage()->set_prompt_tokens(static_cast<std::uint32_t>(tokens));
+      for (int i = 0; i < encoded_.texts_size(); ++i) {
+        response_.add_embeddings();
+      }
+      YANGTUO_RETURN_IF_ERROR(permit_->AddTokens(tokens));
     }
-    return permit_->AddTokens(tokens);
+    counted_(model_.status->model(), tokens);
+    return absl::OkStatus();
   }
 
   void StartNext() ABSL_LOCKS_EXCLUDED(mutex_) {
@@ -145,10 +170,15 @@ class EmbedFlow : public std::enable_shared_from_this<EmbedFlow> {
     attempt->request.set_tenant(scope_->caller().tenant);
     {
       const MutexLock lock(mutex_);
+      if (ended_) {
+        return;
+      }
       *attempt->request.mutable_ids() = encoded_.texts(index).ids();
     }
     auto lease = services_.workers.Route(
         {.model = model_.status->model(),
+         .tokenizer_digest = model_.status->tokenizer_digest(),
+         .context_tokens = model_.status->context_tokens(),
          .avoid = avoid,
          .prompt_tokens = static_cast<std::uint64_t>(attempt->request.ids_size())});
     if (!lease.ok()) {
@@ -164,6 +194,7 @@ class EmbedFlow : public std::enable_shared_from_this<EmbedFlow> {
                                 [self = shared_from_this(), attempt, held, index, avoid,
                                  token = held->worker().EnterCall()](const grpc::Status& status) {
                                   self->scope_->Forget(attempt->context.get(), FromGrpc(status));
+                                  held->OnEnd(FromGrpc(status));
                                   self->OnEmbedded(index, avoid, status, attempt->response);
                                 });
   }
@@ -187,6 +218,9 @@ class EmbedFlow : public std::enable_shared_from_this<EmbedFlow> {
     bool last = false;
     {
       const MutexLock lock(mutex_);
+      if (ended_) {
+        return;  // another text failed: the response is gone
+      }
       *response_.mutable_embeddings(index)->mutable_values() =
           std::move(*embedded.mutable_values());
       last = --open_ == 0;
@@ -220,6 +254,7 @@ class EmbedFlow : public std::enable_shared_from_this<EmbedFlow> {
   const v1::EmbedRequest request_;
   const TokenInputs inputs_;
   const std::shared_ptr<CallScope> scope_;
+  const OnTokensCounted counted_;
   const Callback<v1::EmbedResponse> done_;
   ServedModel model_;  // constant after Prepare
 
@@ -234,16 +269,11 @@ class EmbedFlow : public std::enable_shared_from_this<EmbedFlow> {
 
 }  // namespace
 
-void StartEmbed(FlowServices& services, v1::EmbedRequest request, std::shared_ptr<CallScope> scope,
-                Callback<v1::EmbedResponse> done) {
-  StartEmbedTokens(services, std::move(request), {}, std::move(scope), std::move(done));
-}
-
-void StartEmbedTokens(FlowServices& services, v1::EmbedRequest request,
-                      std::vector<std::vector<std::uint32_t>> inputs,
-                      std::shared_ptr<CallScope> scope, Callback<v1::EmbedResponse> done) {
+void StartEmbed(FlowServices& services, v1::EmbedRequest request,
+                std::vector<std::vector<std::uint32_t>> inputs, std::shared_ptr<CallScope> scope,
+                OnTokensCounted counted, Callback<v1::EmbedResponse> done) {
   std::make_shared<EmbedFlow>(services, std::move(request), std::move(inputs), std::move(scope),
-                              std::move(done))
+                              std::move(counted), std::move(done))
       ->Begin();
 }
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "gateway/call_scope.h"
@@ -11,14 +12,15 @@
 
 namespace yangtuo::gateway {
 
-// One Embed request: all texts are encoded in one call, then embedded a few at a time on the least
-// loaded groups. `done` runs exactly once, possibly before this returns.
-void StartEmbed(FlowServices& services, v1::EmbedRequest request, std::shared_ptr<CallScope> scope,
-                Callback<v1::EmbedResponse> done);
+// Told the model and how many tokens all texts together have, before they are computed: they count
+// whatever becomes of the request.
+using OnTokensCounted = std::function<void(const std::string& model, std::uint64_t tokens)>;
 
-// The same for inputs that are token ids already, used as they are; `request.texts` is empty.
-void StartEmbedTokens(FlowServices& services, v1::EmbedRequest request,
-                      std::vector<std::vector<std::uint32_t>> inputs,
-                      std::shared_ptr<CallScope> scope, Callback<v1::EmbedResponse> done);
+// One Embed request: the texts are encoded, then embedded a few at a time on the least loaded
+// groups. `inputs` are texts that are token ids already and are used as they are; `request.texts`
+// is empty then. `done` runs exactly once, possibly before this returns.
+void StartEmbed(FlowServices& services, v1::EmbedRequest request,
+                std::vector<std::vector<std::uint32_t>> inputs, std::shared_ptr<CallScope> scope,
+                OnTokensCounted counted, Callback<v1::EmbedResponse> done);
 
 }  // namespace yangtuo::gateway

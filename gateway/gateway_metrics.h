@@ -10,6 +10,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "gateway/access/audit_log.h"
+#include "gateway/access/audit_text.h"
 #include "gateway/access/caller.h"
 #include "inference_core/base/clock.h"
 #include "inference_core/base/mutex.h"
@@ -90,6 +91,13 @@ class RequestRecord {
   [[nodiscard]] TimePoint arrival() const { return arrival_; }
   [[nodiscard]] const std::string& request_id() const { return request_id_; }
 
+  // Keeps what was asked for the audit log, where that wants it.
+  template <typename Request>
+  void NotePrompt(const Request& request) {
+    if (audit != nullptr && audit->wants_prompts()) {
+      prompt = PromptText(request);
+    }
+  }
   // Charges the prompt at once, so that the next request of the same key sees it.
   void SetPromptTokens(std::uint64_t tokens);
 

@@ -7,8 +7,8 @@
 namespace yangtuo::gateway {
 namespace {
 
-// A client that does not read does not get its error status either; after this long its call is
-// cancelled, so that it holds nothing for ever.
+// A client that does not read does not get its status either. When it has taken nothing for this
+// long after the end, its call is cancelled, so that it holds nothing for ever.
 constexpr Duration kUnreadLimit = std::chrono::seconds(10);
 
 }  // namespace
@@ -55,6 +55,7 @@ void GenerateWriter::Flush() {
 void GenerateWriter::End(const absl::Status& status) {
   Next next = Next::kNothing;
   bool waits = false;
+  std::uint64_t written = 0;
   {
     const MutexLock lock(mutex_);
     if (DropsUnsent(status)) {
@@ -62,16 +63,28 @@ void GenerateWriter::End(const absl::Status& status) {
     }
     end_ = status;
     next = Decide();
-    waits = next != Next::kFinish && !status.ok();
+    waits = next != Next::kFinish;
+    written = written_;
   }
   Act(next);
   if (waits) {
-    timers_.After(kUnreadLimit, [writer = weak_from_this()] {
-      if (const auto alive = writer.lock(); alive != nullptr) {
-        alive->CancelUnread();
-      }
-    });
+    WatchUnread(written);
   }
+}
+
+void GenerateWriter::WatchUnread(std::uint64_t written) {
+  timers_.After(kUnreadLimit, [writer = weak_from_this(), written] {
+    const auto alive = writer.lock();
+    if (alive == nullptr) {
+      return;
+    }
+    std::uint64_t now = 0;
+    {
+      const MutexLock lock(alive->mutex_);
+      now = alive->written_;
+    }
+    now == written ? alive->CancelUnread() : alive->WatchUnread(now);
+  });
 }
 
 GenerateWriter::Next GenerateWriter::Decide() {
@@ -130,6 +143,7 @@ void GenerateWriter::OnWriteDone(bool ok) {
   {
     const MutexLock lock(mutex_);
     writing_ = false;
+    ++written_;
     if (!ok) {
       broken_ = true;
       buffer_.Clear();

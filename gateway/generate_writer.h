@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 
@@ -42,6 +43,8 @@ class GenerateWriter final : public grpc::ServerWriteReactor<v1::GenerateRespons
   // Decides under the lock what Act does after it.
   Next Decide() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Act(Next next);
+  // After the end: cancels the call when nothing more was written for a while.
+  void WatchUnread(std::uint64_t written) ABSL_LOCKS_EXCLUDED(mutex_);
   void CancelUnread() ABSL_LOCKS_EXCLUDED(mutex_);
 
   const std::size_t buffer_bytes_;
@@ -54,7 +57,8 @@ class GenerateWriter final : public grpc::ServerWriteReactor<v1::GenerateRespons
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   bool broken_ ABSL_GUARDED_BY(mutex_) = false;  // a write failed: nothing reaches the client
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
-  bool cancelling_ ABSL_GUARDED_BY(mutex_) = false;  // context_ is in use: not the time to finish
+  std::uint64_t written_ ABSL_GUARDED_BY(mutex_) = 0;  // messages, so far
+  bool cancelling_ ABSL_GUARDED_BY(mutex_) = false;    // context_ is in use: not the time to finish
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   ResponseBuffer buffer_ ABSL_GUARDED_BY(mutex_);
   std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);

@@ -32,6 +32,8 @@ Duration FromProto(const google::protobuf::Duration& proto) {
 
 RouteRequest GenerationFlow::RouteOf(const Choice& choice) const {
   RouteRequest route{.model = model_.status->model(),
+                     .tokenizer_digest = model_.status->tokenizer_digest(),
+                     .context_tokens = model_.status->context_tokens(),
                      .avoid = choice.lost_workers,
                      .prompt_tokens = prompt_.ids.size() + choice.ids.size(),
                      .prompt_ids = prompt_.ids,
@@ -215,12 +217,8 @@ void GenerationFlow::OnStreamEnd(std::size_t index, const absl::Status& status,
 
 absl::StatusOr<Duration> GenerationFlow::PlanRetry(Choice& choice, const absl::Status& status) {
   choice.lost_workers.push_back(choice.worker);
-  const bool full = status.code() == absl::StatusCode::kResourceExhausted && choice.ids.empty();
-  if (full) {
-    const bool other = services_.workers.CanRoute({.model = model_.status->model(),
-                                                   .avoid = choice.lost_workers,
-                                                   .tried = RouteRequest::Tried::kNever});
-    return other ? absl::StatusOr<Duration>(Duration{}) : status;
+  if (status.code() == absl::StatusCode::kResourceExhausted) {
+    return PlanRetryOfFull(choice, status);
   }
   if (status.code() != absl::StatusCode::kUnavailable ||
       choice.attempts >= services_.resume.max_streams) {
@@ -230,11 +228,32 @@ absl::StatusOr<Duration> GenerationFlow::PlanRetry(Choice& choice, const absl::S
     choice.prompt_logprobs.clear();  // they come again
     choice.cached_prompt_tokens = 0;
   }
-  if (!choice.give_up.has_value()) {
-    choice.give_up = std::chrono::steady_clock::now() + services_.resume.max_wait;
-  }
+  // From this loss on, however long the group that is lost now had computed a prompt before.
+  choice.give_up = std::chrono::steady_clock::now() + services_.resume.max_wait;
   // At once to another group; a group that failed twice gets time.
   return kRetryStep * (choice.attempts - 1);
+}
+
+// A request that has not begun goes to another group or is refused. An answer that has waits for
+// room: the groups that are left have the streams of the lost one to take over, all at once.
+absl::StatusOr<Duration> GenerationFlow::PlanRetryOfFull(Choice& choice,
+                                                         const absl::Status& status) {
+  RouteRequest other = RouteOf(choice);
+  other.tried = RouteRequest::Tried::kNever;
+  const bool another = services_.workers.CanRoute(other);
+  if (choice.ids.empty()) {
+    return another ? absl::StatusOr<Duration>(Duration{}) : status;
+  }
+  const TimePoint now = std::chrono::steady_clock::now();
+  if (!choice.give_up.has_value()) {
+    choice.give_up = now + services_.resume.max_wait;
+  }
+  if (now >= *choice.give_up) {
+    return absl::UnavailableError(absl::StrFormat(
+        "the answer lost its worker and no other one had room for it: %s", status.message()));
+  }
+  --choice.attempts;  // nothing was tried
+  return another ? Duration{} : kRetryStep;
 }
 
 void GenerationFlow::RetryLater(std::size_t index, Duration wait) {
@@ -259,8 +278,10 @@ void GenerationFlow::AddEcho(Choice& choice) {
   delta.set_text(echo_text_);
   delta.mutable_token_ids()->Assign(prompt_.ids.begin(), prompt_.ids.end());
   if (pieces_ != nullptr) {
-    // One entry per id. Nothing precedes the first token, so its entry is empty.
-    delta.add_logprobs();
+    // One entry per id. Nothing precedes the first token: it has no probability.
+    v1::PositionLogprobs& first = *delta.add_logprobs();
+    first.mutable_chosen()->set_token_id(prompt_.ids.front());
+    FillPieces(*pieces_, first);
     for (std::size_t i = 0; i + 1 < prompt_.ids.size(); ++i) {
       v1::PositionLogprobs& entry = *delta.add_logprobs();
       if (i < choice.prompt_logprobs.size()) {

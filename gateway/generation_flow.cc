@@ -132,7 +132,7 @@ absl::Status GenerationFlow::Prepare() {
   }
   YANGTUO_RETURN_IF_ERROR(CheckAgainstModel(request_, BoundsOf(*model_.status)));
   if (model_.ready_groups == 0) {
-    return services_.workers.Route({.model = name}).status();
+    return NoReadyGroup(name);
   }
   YANGTUO_ASSIGN_OR_RETURN(tokenizer_,
                            services_.tokenizers.Find(model_.status->tokenizer_digest(), name));
@@ -189,6 +189,7 @@ void GenerationFlow::EncodeText() {
   encode.add_texts(request_.text());
   encode.set_add_bos(true);
   encode.set_parse_special(request_.parse_special());
+  encode.set_max_tokens(model_.status->context_tokens());
   services_.tokenizers.Encode(
       scope_, std::move(encode),
       [self = shared_from_this()](absl::StatusOr<internal::v1::EncodeResponse> encoded) {
@@ -208,6 +209,7 @@ void GenerationFlow::RenderChat() {
     Fail(render.status());
     return;
   }
+  render->set_max_tokens(model_.status->context_tokens());
   services_.tokenizers.RenderChat(
       scope_, *std::move(render),
       [self = shared_from_this()](absl::StatusOr<internal::v1::RenderChatResponse> rendered) {

@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "gateway/access/audit_text.h"
 #include "gateway/embed_flow.h"
 #include "gateway/generate_writer.h"
 #include "gateway/text_calls.h"
@@ -42,10 +41,15 @@ class GrpcFrontEnd::UnaryAnswer final : public grpc::ServerUnaryReactor {
       if (result.ok()) {
         response_ = *std::move(result);
         record_->model = ModelOf(response_);
-        record_->prompt_tokens = TokensOf(response_);
       }
       record_->End(result.status());
       Finish(ToGrpc(result.status()));
+    };
+  }
+  OnTokensCounted Counted() {
+    return [this](const std::string& model, std::uint64_t tokens) {
+      record_->model = model;
+      record_->SetPromptTokens(tokens);
     };
   }
 
@@ -55,13 +59,6 @@ class GrpcFrontEnd::UnaryAnswer final : public grpc::ServerUnaryReactor {
       return response.model();
     } else {
       return "";
-    }
-  }
-  static std::uint64_t TokensOf(const Response& response) {
-    if constexpr (requires { response.usage(); }) {
-      return response.usage().prompt_tokens();
-    } else {
-      return 0;
     }
   }
 
@@ -78,7 +75,9 @@ GrpcFrontEnd::Arrival GrpcFrontEnd::Receive(const grpc::CallbackServerContext& c
   RequestContext identity = RequestContext::FromServer(context);
   if (!entry.request_id.empty()) {
     identity.request_id = entry.request_id;
-  } else if (!CheckRequestId(identity.request_id).ok()) {
+  }
+  // The request is refused for it later; until then it needs a name that fits into a log line.
+  if (!CheckRequestId(identity.request_id).ok()) {
     identity.request_id = NewRequestId();
   }
   CallScope::Deadline deadline = context.deadline();
@@ -124,9 +123,7 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* GrpcFrontEnd::Generate(
     writer->End(arrival.allowed);
     return reactor;
   }
-  if (services_.audit != nullptr && services_.audit->wants_prompts()) {
-    arrival.record->prompt = PromptText(*request);
-  }
+  arrival.record->NotePrompt(*request);
   writer->Attach(GenerationFlow::Start(services_, *request, std::move(arrival.scope),
                                        std::move(arrival.record), writer));
   return reactor;
@@ -136,13 +133,12 @@ grpc::ServerUnaryReactor* GrpcFrontEnd::Embed(grpc::CallbackServerContext* conte
                                               const v1::EmbedRequest* request,
                                               v1::EmbedResponse* response) {
   Arrival arrival = Receive(*context, {.method = "Embed", .request_id = request->request_id()});
-  if (services_.audit != nullptr && services_.audit->wants_prompts()) {
-    arrival.record->prompt = PromptText(*request);
-  }
+  arrival.record->NotePrompt(*request);
   auto* answer =
       new UnaryAnswer<v1::EmbedResponse>(arrival.scope, std::move(arrival.record), *response);
   if (arrival.allowed.ok()) {
-    StartEmbed(services_, *request, std::move(arrival.scope), answer->Answer());
+    StartEmbed(services_, *request, {}, std::move(arrival.scope), answer->Counted(),
+               answer->Answer());
   } else {
     answer->Answer()(arrival.allowed);
   }
@@ -153,6 +149,7 @@ grpc::ServerUnaryReactor* GrpcFrontEnd::Tokenize(grpc::CallbackServerContext* co
                                                  const v1::TokenizeRequest* request,
                                                  v1::TokenizeResponse* response) {
   Arrival arrival = Receive(*context, {.method = "Tokenize"});
+  arrival.record->NotePrompt(*request);
   auto* answer =
       new UnaryAnswer<v1::TokenizeResponse>(arrival.scope, std::move(arrival.record), *response);
   if (arrival.allowed.ok()) {
@@ -167,6 +164,7 @@ grpc::ServerUnaryReactor* GrpcFrontEnd::Detokenize(grpc::CallbackServerContext* 
                                                    const v1::DetokenizeRequest* request,
                                                    v1::DetokenizeResponse* response) {
   Arrival arrival = Receive(*context, {.method = "Detokenize"});
+  arrival.record->NotePrompt(*request);
   auto* answer =
       new UnaryAnswer<v1::DetokenizeResponse>(arrival.scope, std::move(arrival.record), *response);
   if (arrival.allowed.ok()) {

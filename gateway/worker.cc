@@ -277,7 +277,7 @@ void WorkerLease::OnTokens(std::uint64_t tokens) {
   const TimePoint now = std::chrono::steady_clock::now();
   if (!measured_.has_value()) {
     const MutexLock lock(worker_->mutex_);
-    worker_->breaker_.OnSuccess();
+    worker_->breaker_.OnAnswer();
     worker_->pace_.AddPrompt(now, now - since_, tokens_before_);
     since_ = now;
     measured_ = 0;
@@ -292,12 +292,21 @@ void WorkerLease::OnTokens(std::uint64_t tokens) {
   }
 }
 
-void WorkerLease::OnFailure() {
+void WorkerLease::OnEnd(const absl::Status& status) {
+  // Of the worker, not of the request or of a queue that is full.
+  const bool failure = status.code() == absl::StatusCode::kUnavailable ||
+                       status.code() == absl::StatusCode::kInternal ||
+                       status.code() == absl::StatusCode::kUnknown ||
+                       status.code() == absl::StatusCode::kDataLoss;
   const TimePoint now = std::chrono::steady_clock::now();
   bool opened = false;
   {
     const MutexLock lock(worker_->mutex_);
-    opened = worker_->breaker_.OnFailure(now);
+    if (status.ok()) {
+      worker_->breaker_.OnSuccess();
+    } else if (failure) {
+      opened = worker_->breaker_.OnFailure(now);
+    }
   }
   if (opened) {
     Log(LogLevel::kWarning, "worker fails its streams, others are preferred",

@@ -135,8 +135,8 @@ class WorkerLease {
   // Begins to count; `abort` runs, possibly more than once, when the worker is lost meanwhile.
   void Start(std::function<void()> abort);
   void OnTokens(std::uint64_t tokens);
-  // The worker ended the stream though it should have gone on.
-  void OnFailure();
+  // How it ended; OK: complete.
+  void OnEnd(const absl::Status& status);
 
  private:
   std::shared_ptr<Worker> worker_;

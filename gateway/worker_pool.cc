@@ -56,6 +56,14 @@ absl::StatusOr<std::size_t> InTime(const RouteRequest& request,
 
 }  // namespace
 
+absl::Status NoReadyGroup(const std::string& model, const char* which) {
+  return WithRetryAfter(
+      WithReason(absl::UnavailableError(absl::StrFormat(
+                     "no worker group of model \"%s\" is ready%s: try again later", model, which)),
+                 "NO_READY_GROUP", {{"model", model}}),
+      kRetryAfter);
+}
+
 void WorkerPool::SetPeers(const std::vector<PeerAddress>& peers) {
   std::set<std::string> wanted;
   const MutexLock lock(mutex_);
@@ -190,6 +198,8 @@ WorkerPool::Workers WorkerPool::Candidates(const RouteRequest& request) const {
   for (auto& worker : Current()) {
     const auto status = worker->status();
     if (worker->ready() && status->model() == request.model &&
+        status->tokenizer_digest() == request.tokenizer_digest &&
+        status->context_tokens() >= request.context_tokens &&
         (request.numerics_id.empty() || status->numerics_id() == request.numerics_id)) {
       groups.push_back(std::move(worker));
     }
@@ -248,12 +258,8 @@ WorkerPool::KeysByRoot WorkerPool::AddCachedTokens(const RouteRequest& request,
 absl::StatusOr<WorkerLease> WorkerPool::Route(const RouteRequest& request) {
   const Workers candidates = Candidates(request);
   if (candidates.empty()) {
-    return WithRetryAfter(
-        WithReason(absl::UnavailableError(absl::StrFormat(
-                       "no worker group of model \"%s\" is ready%s: try again later", request.model,
-                       request.numerics_id.empty() ? "" : " that computes as the lost one did")),
-                   "NO_READY_GROUP", {{"model", request.model}}),
-        kRetryAfter);
+    return NoReadyGroup(request.model,
+                        request.numerics_id.empty() ? "" : " that computes as the lost one did");
   }
   std::vector<GroupLoad> loads;
   loads.reserve(candidates.size());

@@ -44,6 +44,10 @@ struct RoutingLimits {
 struct RouteRequest {
   std::string model{};
   std::string numerics_id{};  // empty: any
+  // What the prompt was made for: groups with another tokenizer, or less context, under the same
+  // name (a model that is being exchanged) are none for it.
+  std::string tokenizer_digest{};
+  std::uint32_t context_tokens = 0;
   // Addresses that were tried already.
   std::vector<std::string> avoid{};
   // Whether one of those is better than none.
@@ -58,6 +62,9 @@ struct RouteRequest {
   std::uint64_t least_tokens = 0;
   std::optional<Duration> time_left{};
 };
+
+// UNAVAILABLE with reason NO_READY_GROUP and a RetryInfo. `which` goes on after "ready".
+absl::Status NoReadyGroup(const std::string& model, const char* which = "");
 
 // All worker groups that discovery has found. Thread-safe.
 class WorkerPool {

@@ -72,21 +72,11 @@ class WorkerStream::Call final : public grpc::ClientReadReactor<internal::v1::Ge
     if (finished != nullptr) {
       ended = absl::OkStatus();
     }
-    if (IsFailure(ended)) {
-      lease_.OnFailure();
-    }
+    lease_.OnEnd(ended);
     scope_->Forget(shared_->context.get(),
                    shared_->given_up ? absl::CancelledError("its end was not needed") : ended);
     events_->OnStreamEnd(ended, finished);
     delete this;
-  }
-
-  // Of the worker, not of the request or of a queue that is full.
-  static bool IsFailure(const absl::Status& status) {
-    return status.code() == absl::StatusCode::kUnavailable ||
-           status.code() == absl::StatusCode::kInternal ||
-           status.code() == absl::StatusCode::kUnknown ||
-           status.code() == absl::StatusCode::kDataLoss;
   }
 
   [[nodiscard]] absl::Status Judge(const grpc::Status& status) const {

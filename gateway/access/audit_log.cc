@@ -84,8 +84,11 @@ void AuditLog::Lost(int error) {
 }
 
 void AuditLog::Write(const AuditEntry& entry) {
-  const std::string line = LineOf(entry);
+  std::string line = LineOf(entry);
   const MutexLock lock(mutex_);
+  if (in_line_) {
+    line = "\n" + line;  // what is there of the last one stays a line of its own
+  }
   std::size_t done = 0;
   while (done < line.size()) {
     const ssize_t written = write(file_, line.data() + done, line.size() - done);
@@ -93,7 +96,10 @@ void AuditLog::Write(const AuditEntry& entry) {
       Lost(errno);
       return;
     }
-    done += written > 0 ? static_cast<std::size_t>(written) : 0;
+    if (written > 0) {
+      done += static_cast<std::size_t>(written);
+      in_line_ = done < line.size();
+    }
   }
   failing_ = false;
 }
@@ -114,6 +120,7 @@ void AuditLog::ReopenIfMoved() {
   if (const int file = OpenFile(path_); file >= 0) {
     close(file_);
     file_ = file;
+    in_line_ = false;
   }
 }
 

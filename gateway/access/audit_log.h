@@ -60,6 +60,7 @@ class AuditLog {
   Mutex mutex_;
   int file_ ABSL_GUARDED_BY(mutex_);
   bool failing_ ABSL_GUARDED_BY(mutex_) = false;  // and it has been said
+  bool in_line_ ABSL_GUARDED_BY(mutex_) = false;  // the last line was written in part only
 };
 
 }  // namespace yangtuo::gateway

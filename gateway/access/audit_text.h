@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "yangtuo/v1/generation.pb.h"
 
@@ -11,5 +13,9 @@ namespace yangtuo::gateway {
 std::string PromptText(const v1::GenerateRequest& request);
 // The texts, one a line.
 std::string PromptText(const v1::EmbedRequest& request);
+// Inputs that are ids, one a line.
+std::string PromptText(const std::vector<std::vector<std::uint32_t>>& inputs);
+std::string PromptText(const v1::TokenizeRequest& request);
+std::string PromptText(const v1::DetokenizeRequest& request);
 
 }  // namespace yangtuo::gateway

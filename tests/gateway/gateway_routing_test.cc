@@ -122,6 +122,72 @@ TEST(EjectionTest, AGroupThatBreaksItsStreamsGetsNoneForAWhile) {
   EXPECT_TRUE(Eventually([&] { return cluster.Exposed().find(gauge) != std::string::npos; }));
 }
 
+TEST(EjectionTest, AGroupThatBreaksItsStreamsAfterTheFirstTokenIsNoBetter) {
+  FakeWorkerScript broken = Says(kText);
+  broken.fail_after = 1;
+  broken.failure = {grpc::StatusCode::INTERNAL, "bug"};  // not tried elsewhere
+  FakeWorker bad(broken);
+  FakeWorker good(Says(kText));
+  FakeTokenizer tokenizer;
+  Cluster cluster({&bad, &good}, {&tokenizer}, [](GatewayOptions& options) {
+    options.routing.breaker = {.failures = 3, .first_pause = std::chrono::minutes(1)};
+  });
+  int failed = 0;
+  for (int i = 0; i < 30; ++i) {
+    failed += cluster.Ask(TextRequest("x")).status.ok() ? 0 : 1;
+  }
+  EXPECT_EQ(failed, 3);
+  EXPECT_EQ(bad.requests().size(), 3U);
+}
+
+TEST(EjectionTest, AGroupThatRefusesEmbeddingsIsFoundToo) {
+  FakeWorkerScript broken = Says(kText);
+  broken.embed = [](const auto&) { return grpc::Status(grpc::StatusCode::INTERNAL, "bug"); };
+  FakeWorker bad(broken);
+  FakeWorker good(Says(kText));
+  FakeTokenizer tokenizer;
+  Cluster cluster({&bad, &good}, {&tokenizer}, [](GatewayOptions& options) {
+    options.routing.breaker = {.failures = 3, .first_pause = std::chrono::minutes(1)};
+  });
+  v1::EmbedRequest request;
+  request.add_texts("x");
+  int failed = 0;
+  for (int i = 0; i < 30; ++i) {
+    v1::EmbedResponse response;
+    grpc::ClientContext context;
+    failed += cluster.stub().Embed(&context, request, &response).ok() ? 0 : 1;
+  }
+  EXPECT_EQ(failed, 3);
+}
+
+TEST(ExchangedModelTest, APromptGoesOnlyToGroupsThatHaveItsTokenizer) {
+  FakeWorker one(Says(kText));
+  FakeWorker two(Says("never asked"));
+  FakeTokenizer tokenizer;
+  Cluster cluster({&one, &two}, {&tokenizer});
+  const auto ready_groups_are = [&](const std::string& number) {
+    return Eventually([&] {
+      return cluster.Exposed().find("yangtuo_workers_ready{model=\"fake-model\"} " + number) !=
+             std::string::npos;
+    });
+  };
+  two.SetStatus([](auto& status) { status.set_ready(false); });
+  ASSERT_TRUE(ready_groups_are("1"));
+  two.SetStatus([](auto& status) {
+    status.set_tokenizer_digest("another");
+    status.set_ready(true);
+  });
+  ASSERT_TRUE(ready_groups_are("2"));
+  for (int i = 0; i < 10; ++i) {
+    // Which of them describes the model is the gateway's choice; there is a tokenizer for one only.
+    const Answer answer = cluster.Ask(TextRequest("x"));
+    EXPECT_TRUE(answer.status.ok() ? answer.texts.at(0) == kText
+                                   : ReasonOf(answer.status) == "NO_TOKENIZER")
+        << answer.status;
+  }
+  EXPECT_TRUE(two.requests().empty());
+}
+
 TEST(EjectionTest, AGroupComesBackWhenOneStreamSucceeds) {
   FakeWorkerScript broken = Says(kText);
   broken.fail_at = 0;

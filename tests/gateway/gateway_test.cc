@@ -142,9 +142,11 @@ TEST(GenerateTest, EchoesThePromptWithItsLogprobsFirst) {
                    response.delta().logprobs().end());
   }
   ASSERT_EQ(entries.size(), 5U);
-  EXPECT_FALSE(entries[0].has_chosen());  // nothing precedes it
+  EXPECT_EQ(entries[0].chosen().token_id(), 1U);
+  EXPECT_FALSE(entries[0].chosen().has_logprob()) << "nothing precedes it";
   for (std::size_t i = 1; i < entries.size(); ++i) {
     EXPECT_EQ(entries[i].chosen().token(), std::string("?abyz").substr(i, 1)) << i;
+    EXPECT_TRUE(entries[i].chosen().has_logprob());
     EXPECT_EQ(entries[i].top_size(), 2);
   }
 }
@@ -244,6 +246,48 @@ TEST(UnaryCallsTest, EmbedAnswersInTheOrderOfTheTexts) {
   }
   EXPECT_EQ(response.usage().prompt_tokens(), 40U + 820U);
   EXPECT_TRUE(Eventually([&] { return cluster.Idle(); }));
+}
+
+TEST(UnaryCallsTest, EmbedTakesMoreTextsThanOneCallOfTheTokenizer) {
+  FakeWorker worker(Says("x"));
+  FakeTokenizer tokenizer;
+  Cluster cluster({&worker}, {&tokenizer});
+  v1::EmbedRequest request;
+  for (std::size_t i = 0; i < 600; ++i) {
+    request.add_texts(std::string(1 + i % 7, 'a'));
+  }
+  v1::EmbedResponse response;
+  grpc::ClientContext context;
+  const grpc::Status status = cluster.stub().Embed(&context, request, &response);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  ASSERT_EQ(response.embeddings_size(), 600);
+  for (int i = 0; i < 600; ++i) {
+    EXPECT_THAT(response.embeddings(i).values(), ElementsAre(static_cast<float>(i % 7 + 2)));
+  }
+}
+
+// Texts are embedded side by side; the end of one request is no end of what is on its way.
+TEST(UnaryCallsTest, EmbedEndsOnceWhenSomeTextsAreRefused) {
+  testing::FakeWorkerScript script = Says("x");
+  script.embed = [](const internal::v1::EmbedRequest& request) {
+    return request.ids_size() % 4 == 0
+               ? grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "queue full")
+               : grpc::Status::OK;
+  };
+  FakeWorker worker(script);
+  FakeTokenizer tokenizer;
+  Cluster cluster({&worker}, {&tokenizer});
+  v1::EmbedRequest request;
+  for (std::size_t i = 0; i < 64; ++i) {
+    request.add_texts(std::string(1 + i % 4, 'a'));
+  }
+  for (int i = 0; i < 100; ++i) {
+    v1::EmbedResponse response;
+    grpc::ClientContext context;
+    EXPECT_EQ(cluster.stub().Embed(&context, request, &response).error_code(),
+              grpc::StatusCode::RESOURCE_EXHAUSTED);
+  }
+  EXPECT_TRUE(Eventually([&] { return cluster.Idle() && worker.running() == 0; }));
 }
 
 TEST(UnaryCallsTest, EmbedCutsLongTextsOnlyWhenAsked) {

@@ -152,6 +152,27 @@ TEST(CircuitBreakerTest, OpensAfterFailuresInARowAndDoublesItsPause) {
   EXPECT_FALSE(breaker.open());
 }
 
+TEST(CircuitBreakerTest, ATrialThatAnswersLetsOthersInAndOneMoreFailureClosesTheDoor) {
+  CircuitBreaker breaker({.failures = 3, .first_pause = seconds(1), .trial = seconds(5)});
+  TimePoint now{};
+  for (int i = 0; i < 3; ++i) {
+    breaker.OnFailure(now);
+  }
+  now += seconds(1);
+  breaker.OnStart(now);
+  EXPECT_FALSE(breaker.Allows(now));
+  breaker.OnAnswer();
+  EXPECT_TRUE(breaker.Allows(now));
+  EXPECT_TRUE(breaker.OnFailure(now)) << "in the middle of its answer";
+  EXPECT_FALSE(breaker.Allows(now + milliseconds(1999))) << "and the pause has doubled";
+  now += seconds(2);
+  breaker.OnStart(now);
+  breaker.OnAnswer();
+  breaker.OnSuccess();
+  EXPECT_FALSE(breaker.OnFailure(now));
+  EXPECT_FALSE(breaker.OnFailure(now));
+}
+
 TEST(CircuitBreakerTest, NeverOpensWithoutALimit) {
   CircuitBreaker breaker({.failures = 0});
   for (int i = 0; i < 100; ++i) {

@@ -57,6 +57,9 @@ grpc::Status FakeTokenizer::Encode(grpc::ServerContext* context,
   while (hold_encodes_ && !context->IsCancelled()) {
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
+  if (request->texts_size() > 256) {
+    return {grpc::StatusCode::INVALID_ARGUMENT, "texts: expected 1 to 256"};
+  }
   for (const std::string& text : request->texts()) {
     auto& ids = *response->add_texts();
     if (request->add_bos()) {
@@ -135,6 +138,7 @@ grpc::Status FakeTokenizer::RenderChat(grpc::ServerContext* /*context*/,
 grpc::Status FakeTokenizer::GetTokenizer(grpc::ServerContext* /*context*/,
                                          const internal::v1::GetTokenizerRequest* /*request*/,
                                          internal::v1::GetTokenizerResponse* response) {
+  response->set_draining(draining_);
   auto& info = *response->add_tokenizers();
   info.set_name(options_.name);
   info.set_digest(options_.digest);

@@ -12,7 +12,8 @@
 namespace yangtuo::testing {
 
 // A tokenizer service whose tokens are bytes: id 3 + b is the byte b, 1 begins a text, 2 ends one.
-// Faults by switch. One thread a call, for tests only.
+// At most 256 texts of one Encode, as the real one. Faults by switch. One thread a call, for tests
+// only.
 class FakeTokenizer final : public internal::v1::TokenizerService::Service {
  public:
   static constexpr std::uint32_t kBos = 1;
@@ -41,6 +42,9 @@ class FakeTokenizer final : public internal::v1::TokenizerService::Service {
   // While held, Encode does not answer; all else does.
   void HoldEncodes(bool hold) { hold_encodes_ = hold; }
 
+  // As a process that is going to end says it.
+  void SetDraining(bool draining) { draining_ = draining; }
+
   // Messages and inputs of DecodeStream so far.
   [[nodiscard]] int decode_messages() const { return decode_messages_; }
   [[nodiscard]] int decode_inputs() const { return decode_inputs_; }
@@ -63,6 +67,7 @@ class FakeTokenizer final : public internal::v1::TokenizerService::Service {
 
   const Options options_;
   std::atomic<bool> hold_encodes_ = false;
+  std::atomic<bool> draining_ = false;
   std::atomic<int> decode_messages_ = 0;
   std::atomic<int> decode_inputs_ = 0;
   FakeServer server_;

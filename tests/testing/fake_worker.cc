@@ -160,9 +160,14 @@ grpc::Status FakeWorker::Embed(grpc::ServerContext* /*context*/,
                                const internal::v1::EmbedRequest* request,
                                internal::v1::EmbedResponse* response) {
   const Running running(*this);
+  FakeWorkerScript script;
+  {
+    const MutexLock lock(mutex_);
+    script = script_;
+  }
   // A text's embedding tells its length, so that a test sees the order.
   response->add_values(static_cast<float>(request->ids_size()));
-  return grpc::Status::OK;
+  return script.embed ? script.embed(*request) : grpc::Status::OK;
 }
 
 grpc::Status FakeWorker::WatchStatus(

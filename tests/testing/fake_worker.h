@@ -26,6 +26,8 @@ struct FakeWorkerScript {
   grpc::Status failure{grpc::StatusCode::UNAVAILABLE, "fake failure"};
   std::optional<std::uint32_t> stop_token_id;  // ends the answer, reason STOP
   std::uint32_t cached_prompt_tokens = 0;      // told with the first token
+  // How an Embed call ends. Empty: well.
+  std::function<grpc::Status(const internal::v1::EmbedRequest&)> embed;
 };
 
 // The leader of a worker group that answers from a script. One thread a call, for tests only.
