@@ -66,12 +66,18 @@ bool DecodeCall::BeginWrite() {
 void DecodeCall::WriteNext() {
   while (true) {
     request_.clear_inputs();
+    std::vector<std::uint64_t> forgotten;
     for (const std::shared_ptr<TextStream>& stream : sending_) {
       internal::v1::DecodeStreamInput& input = *request_.add_inputs();
-      if (!stream->TakeInput(input)) {
+      const TextStream::Input taken = stream->TakeInput(input);
+      if (taken == TextStream::Input::kForget) {
+        forgotten.push_back(input.stream_id());
+      }
+      if (taken != TextStream::Input::kSome) {
         request_.mutable_inputs()->RemoveLast();
       }
     }
+    Forget(forgotten);
     sending_.clear();
     if (request_.inputs_size() > 0) {
       StartWrite(&request_);
@@ -94,6 +100,14 @@ void DecodeCall::WriteNext() {
   }
 }
 
+// Their last owner is `sending_`, which is emptied without the lock.
+void DecodeCall::Forget(const std::vector<std::uint64_t>& ids) {
+  const MutexLock lock(mutex_);
+  for (const std::uint64_t id : ids) {
+    open_.erase(id);
+  }
+}
+
 void DecodeCall::OnWriteDone(bool /*ok*/) {
   bool write = false;
   bool remove_hold = false;
@@ -113,7 +127,6 @@ void DecodeCall::OnWriteDone(bool /*ok*/) {
 void DecodeCall::OnReadDone(bool ok) {
   bool write = false;
   bool remove_hold = false;
-  receivers_.clear();
   {
     const MutexLock lock(mutex_);
     if (!ok) {
@@ -151,6 +164,7 @@ void DecodeCall::OnReadDone(bool ok) {
       receivers_[i]->Deliver(response_.outputs(static_cast<int>(i)));
     }
   }
+  receivers_.clear();
   StartRead(&response_);
 }
 
@@ -165,7 +179,7 @@ void DecodeCall::OnDone(const grpc::Status& status) {
     open_.clear();
     dirty_.clear();
   }
-  on_lost_(status, std::move(streams));
+  on_lost_(*this, status, std::move(streams));
   const std::shared_ptr<DecodeCall> last = std::move(self_);
 }
 

@@ -26,8 +26,9 @@ class DecodeCall final : public grpc::ClientBidiReactor<internal::v1::DecodeStre
                                                         internal::v1::DecodeStreamResponse>,
                          public std::enable_shared_from_this<DecodeCall> {
  public:
-  // Told once, after the call has ended: why, and the streams that had not.
-  using OnLost = std::function<void(const grpc::Status&, std::vector<std::shared_ptr<TextStream>>)>;
+  // Told once, after the call has ended: which, why, and the streams that had not.
+  using OnLost = std::function<void(const DecodeCall&, const grpc::Status&,
+                                    std::vector<std::shared_ptr<TextStream>>)>;
 
   static std::shared_ptr<DecodeCall> Start(
       internal::v1::TokenizerService::StubInterface::async_interface& stub, LiveCalls::Token token,
@@ -54,6 +55,7 @@ class DecodeCall final : public grpc::ClientBidiReactor<internal::v1::DecodeStre
   // Whether to write now; then the caller must call WriteNext after releasing the lock.
   bool BeginWrite() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WriteNext() ABSL_LOCKS_EXCLUDED(mutex_);
+  void Forget(const std::vector<std::uint64_t>& ids) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const LiveCalls::Token token_;
   const OnLost on_lost_;

@@ -78,15 +78,17 @@ bool TextStream::MoveTo(std::shared_ptr<DecodeCall> call, std::uint64_t wire_id)
   return true;
 }
 
-bool TextStream::TakeInput(internal::v1::DecodeStreamInput& input) {
+TextStream::Input TextStream::TakeInput(internal::v1::DecodeStreamInput& input) {
   const MutexLock lock(mutex_);
   dirty_ = false;
-  const bool end = state_ == State::kEnding || state_ == State::kAbandoned;
-  const bool never_sent = !opened_ && state_ == State::kAbandoned;
-  if (end_sent_ || never_sent || (!end && sent_ids_ == ids_.size())) {
-    return false;
-  }
   input.set_stream_id(wire_id_);
+  if (!opened_ && state_ == State::kAbandoned) {
+    return Input::kForget;
+  }
+  const bool end = state_ == State::kEnding || state_ == State::kAbandoned;
+  if (end_sent_ || (!end && sent_ids_ == ids_.size())) {
+    return Input::kNone;
+  }
   if (!opened_) {
     input.set_tokenizer(options_.tokenizer);
     input.mutable_context_ids()->Assign(options_.context_ids.begin(), options_.context_ids.end());
@@ -97,7 +99,7 @@ bool TextStream::TakeInput(internal::v1::DecodeStreamInput& input) {
   sent_ids_ = ids_.size();
   input.set_end(end);
   end_sent_ = end;
-  return true;
+  return Input::kSome;
 }
 
 void TextStream::Deliver(const internal::v1::DecodeStreamOutput& output) {

@@ -53,12 +53,16 @@ class TextStream : public std::enable_shared_from_this<TextStream> {
   [[nodiscard]] const std::string& tokenizer() const { return options_.tokenizer; }
   // Begins again on `call` as `wire_id`. False when nobody waits for the text any more.
   bool MoveTo(std::shared_ptr<DecodeCall> call, std::uint64_t wire_id) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Writes what is new into `input`. False: nothing to send.
-  bool TakeInput(internal::v1::DecodeStreamInput& input) ABSL_LOCKS_EXCLUDED(mutex_);
+  enum class Input {
+    kNone,   // nothing to send
+    kSome,   // `input` is to be sent
+    kForget  // nothing was sent and nobody waits any more: no end will come for `input.stream_id`
+  };
+  // Writes what is new into `input`.
+  Input TakeInput(internal::v1::DecodeStreamInput& input) ABSL_LOCKS_EXCLUDED(mutex_);
   void Deliver(const internal::v1::DecodeStreamOutput& output) ABSL_LOCKS_EXCLUDED(mutex_);
   void Fail(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
-  // How often it has begun.
-  // Since text came last.
+  // How often it has begun on a call since text came last.
   [[nodiscard]] int moves() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:

@@ -138,8 +138,7 @@ void TokenizerPool::SetPeers(const std::vector<PeerAddress>& peers) {
       }
       auto replica = TokenizerReplica::Connect(
           peer, options_.tls, calls_,
-          [pool = weak_from_this()](const grpc::Status& /*status*/,
-                                    std::vector<std::shared_ptr<TextStream>> streams) {
+          [pool = weak_from_this()](std::vector<std::shared_ptr<TextStream>> streams) {
             if (const auto alive = pool.lock(); alive != nullptr) {
               alive->OnDecodeLost(std::move(streams));
             }
@@ -226,16 +225,20 @@ std::shared_ptr<TokenizerReplica> TokenizerPool::Pick(const std::string& tokeniz
     const MutexLock lock(mutex_);
     turn = turn_++;
   }
+  std::shared_ptr<TokenizerReplica> last_resort;
   for (std::size_t i = 0; i < replicas.size(); ++i) {
     const auto& replica = replicas[(i + turn) % replicas.size()];
-    if (replica->Find(tokenizer, tokenizer).has_value() ||
-        replica->Find("", tokenizer).has_value()) {
-      if (std::find(tried.begin(), tried.end(), replica->address()) == tried.end()) {
-        return replica;
-      }
+    const bool fits =
+        replica->Find(tokenizer, tokenizer).has_value() || replica->Find("", tokenizer).has_value();
+    if (!fits || std::find(tried.begin(), tried.end(), replica->address()) != tried.end()) {
+      continue;
     }
+    if (!replica->draining()) {
+      return replica;
+    }
+    last_resort = replica;
   }
-  return nullptr;
+  return last_resort;
 }
 
 void TokenizerPool::Encode(std::shared_ptr<CallScope> scope, internal::v1::EncodeRequest request,

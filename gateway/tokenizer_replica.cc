@@ -21,8 +21,7 @@ struct TokenizerReplica::Poll {
 };
 
 absl::StatusOr<std::shared_ptr<TokenizerReplica>> TokenizerReplica::Connect(
-    const PeerAddress& address, const ClientTls& tls, LiveCalls& calls,
-    DecodeCall::OnLost on_lost) {
+    const PeerAddress& address, const ClientTls& tls, LiveCalls& calls, OnLost on_lost) {
   ClientTls peer_tls = tls;
   if (peer_tls.server_name.empty()) {
     peer_tls.server_name = address.dns_name;
@@ -36,7 +35,7 @@ absl::StatusOr<std::shared_ptr<TokenizerReplica>> TokenizerReplica::Connect(
 }
 
 TokenizerReplica::TokenizerReplica(std::string address, std::shared_ptr<grpc::Channel> channel,
-                                   LiveCalls& calls, DecodeCall::OnLost on_lost)
+                                   LiveCalls& calls, OnLost on_lost)
     : address_(std::move(address)),
       channel_(std::move(channel)),
       stub_(internal::v1::TokenizerService::NewStub(channel_)),
@@ -89,6 +88,7 @@ void TokenizerReplica::OnPolled(const Poll& poll, const grpc::Status& status) {
     if (status.ok() && !closed_) {
       connected = !up_;
       up_ = true;
+      draining_ = poll.response.draining();
       infos_.assign(poll.response.tokenizers().begin(), poll.response.tokenizers().end());
     }
   }
@@ -139,6 +139,11 @@ bool TokenizerReplica::up() const {
   return up_;
 }
 
+bool TokenizerReplica::draining() const {
+  const MutexLock lock(mutex_);
+  return draining_;
+}
+
 std::optional<internal::v1::TokenizerInfo> TokenizerReplica::Find(const std::string& digest,
                                                                   const std::string& name) const {
   const MutexLock lock(mutex_);
@@ -161,34 +166,59 @@ std::optional<internal::v1::TokenizerInfo> TokenizerReplica::Find(const std::str
 
 bool TokenizerReplica::Attach(const std::shared_ptr<TextStream>& stream) {
   for (int attempt = 0; attempt < 2; ++attempt) {
-    std::shared_ptr<DecodeCall> decode;
-    {
-      const MutexLock lock(mutex_);
-      if (!up_ || closed_) {
-        return false;
-      }
-      decode = decode_;
-    }
-    if (decode == nullptr || decode->over()) {
-      // Started without the lock, since reactions may run inside; a second one that another thread
-      // starts at the same time is harmless, and is used by whoever started it.
-      decode = DecodeCall::Start(
-          stub(), EnterCall(),
-          [self = weak_from_this(), on_lost = on_lost_](
-              const grpc::Status& status, std::vector<std::shared_ptr<TextStream>> streams) {
-            if (const auto replica = self.lock(); replica != nullptr) {
-              replica->MarkDown(status.error_message());
-            }
-            on_lost(status, std::move(streams));
-          });
-      const MutexLock lock(mutex_);
-      decode_ = decode;
+    const std::shared_ptr<DecodeCall> decode = CurrentDecode();
+    if (decode == nullptr) {
+      return false;
     }
     if (decode->Attach(stream)) {
       return true;
     }
   }
   return false;
+}
+
+std::shared_ptr<DecodeCall> TokenizerReplica::CurrentDecode() {
+  {
+    const MutexLock lock(mutex_);
+    if (!up_ || closed_) {
+      return nullptr;
+    }
+    if (decode_ != nullptr && !decode_->over()) {
+      return decode_;
+    }
+  }
+  // Started without the lock, since reactions may run inside.
+  const std::shared_ptr<DecodeCall> started = DecodeCall::Start(
+      stub(), EnterCall(),
+      [self = weak_from_this(), on_lost = on_lost_](
+          const DecodeCall& call, const grpc::Status& status,
+          std::vector<std::shared_ptr<TextStream>> streams) {
+        if (const auto replica = self.lock(); replica != nullptr && replica->IsCurrent(call)) {
+          replica->MarkDown(status.error_message());
+        }
+        on_lost(std::move(streams));
+      });
+  std::shared_ptr<DecodeCall> current;
+  {
+    const MutexLock lock(mutex_);
+    if (up_ && !closed_) {
+      // Another thread may have been faster. One call is in use: it alone is watched for silence
+      // and ended with the replica.
+      if (decode_ == nullptr || decode_->over()) {
+        decode_ = started;
+      }
+      current = decode_;
+    }
+  }
+  if (current != started) {
+    started->Cancel();
+  }
+  return current;
+}
+
+bool TokenizerReplica::IsCurrent(const DecodeCall& call) const {
+  const MutexLock lock(mutex_);
+  return decode_.get() == &call;
 }
 
 }  // namespace yangtuo::gateway

@@ -26,11 +26,13 @@ class TokenizerReplica : public std::enable_shared_from_this<TokenizerReplica> {
   // A decode message, or a poll, that is unanswered for this long means a hung process.
   static constexpr Duration kSilenceLimit = std::chrono::milliseconds(2800);
 
-  // `on_lost` hears of the end of a decode call, with the streams that it leaves behind.
+  // Hears of the streams that a decode call leaves behind.
+  using OnLost = std::function<void(std::vector<std::shared_ptr<TextStream>>)>;
+
   static absl::StatusOr<std::shared_ptr<TokenizerReplica>> Connect(const PeerAddress& address,
                                                                    const ClientTls& tls,
                                                                    LiveCalls& calls,
-                                                                   DecodeCall::OnLost on_lost);
+                                                                   OnLost on_lost);
 
   [[nodiscard]] const std::string& address() const { return address_; }
   [[nodiscard]] internal::v1::TokenizerService::StubInterface::async_interface& stub() {
@@ -44,6 +46,8 @@ class TokenizerReplica : public std::enable_shared_from_this<TokenizerReplica> {
   void MarkDown(const std::string& why) ABSL_LOCKS_EXCLUDED(mutex_);
 
   [[nodiscard]] bool up() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Up, but soon gone: others are better for what begins now.
+  [[nodiscard]] bool draining() const ABSL_LOCKS_EXCLUDED(mutex_);
   // The tokenizer of that digest or name, if this replica is up and has it.
   [[nodiscard]] std::optional<internal::v1::TokenizerInfo> Find(const std::string& digest,
                                                                 const std::string& name) const
@@ -56,19 +60,23 @@ class TokenizerReplica : public std::enable_shared_from_this<TokenizerReplica> {
   struct Poll;
 
   TokenizerReplica(std::string address, std::shared_ptr<grpc::Channel> channel, LiveCalls& calls,
-                   DecodeCall::OnLost on_lost);
+                   OnLost on_lost);
   void StartPoll();
   void OnPolled(const Poll& poll, const grpc::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The decode call of all streams, begun if there is none. Null when the replica is down.
+  std::shared_ptr<DecodeCall> CurrentDecode() ABSL_LOCKS_EXCLUDED(mutex_);
+  [[nodiscard]] bool IsCurrent(const DecodeCall& call) const ABSL_LOCKS_EXCLUDED(mutex_);
 
   const std::string address_;
   const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<internal::v1::TokenizerService::Stub> stub_;
   LiveCalls& calls_;
-  const DecodeCall::OnLost on_lost_;
+  const OnLost on_lost_;
 
   mutable Mutex mutex_;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   bool up_ ABSL_GUARDED_BY(mutex_) = false;
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   bool polling_ ABSL_GUARDED_BY(mutex_) = false;
   TimePoint poll_at_ ABSL_GUARDED_BY(mutex_){};
   std::shared_ptr<grpc::ClientContext> poll_ ABSL_GUARDED_BY(mutex_);

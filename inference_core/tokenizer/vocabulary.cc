@@ -1,5 +1,6 @@
 #include "inference_core/tokenizer/vocabulary.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -106,6 +107,9 @@ absl::StatusOr<Vocabulary> Vocabulary::Parse(std::string_view model, std::string
   vocabulary.drops_extra_spaces_ = specs.normalizer.remove_extra_whitespaces();
   vocabulary.drops_leading_space_ =
       specs.normalizer.add_dummy_prefix() || vocabulary.drops_extra_spaces_;
+  vocabulary.keeps_every_byte_ = specs.trainer.byte_fallback() &&
+                                 specs.normalizer.precompiled_charsmap().empty() &&
+                                 !vocabulary.drops_extra_spaces_;
   int num_unknown = 0;
   for (const spm::SentencePiece& piece : proto.pieces()) {
     const std::int32_t id = vocabulary.size();
@@ -123,6 +127,8 @@ absl::StatusOr<Vocabulary> Vocabulary::Parse(std::string_view model, std::string
                           .score = piece.score()};
     entry.text = DecodedText(entry, specs.trainer);
     num_unknown += entry.type == PieceType::kUnknown ? 1 : 0;
+    vocabulary.longest_piece_bytes_ =
+        std::max(vocabulary.longest_piece_bytes_, entry.literal.size());
     vocabulary.pieces_.push_back(std::move(entry));
   }
   const std::optional<std::int32_t> bos = vocabulary.Find(specs.trainer.bos_piece());
@@ -153,6 +159,7 @@ absl::Status Vocabulary::CheckId(std::int32_t id) const {
 
 void Vocabulary::Add(std::string literal) {
   ids_.emplace(literal, size());
+  longest_piece_bytes_ = std::max(longest_piece_bytes_, literal.size());
   VocabularyPiece piece{
       .literal = literal, .text = std::move(literal), .type = PieceType::kAdded, .score = 0};
   pieces_.push_back(std::move(piece));

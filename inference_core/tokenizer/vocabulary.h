@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -61,6 +62,12 @@ class Vocabulary {
   // With it, the spaces of every piece in front of the first text are dropped, not of one only.
   [[nodiscard]] bool drops_extra_spaces() const { return drops_extra_spaces_; }
 
+  // No token stands for more bytes of a text. Nothing when that is not known: without byte pieces a
+  // run of unknown characters is one token, and normalizers shorten texts.
+  [[nodiscard]] std::optional<std::size_t> longest_token_bytes() const {
+    return keeps_every_byte_ ? std::optional(longest_piece_bytes_) : std::nullopt;
+  }
+
   // Gives `literal` the next id.
   void Add(std::string literal);
 
@@ -74,6 +81,8 @@ class Vocabulary {
   std::int32_t eos_id_ = 0;
   bool drops_leading_space_ = true;
   bool drops_extra_spaces_ = false;
+  bool keeps_every_byte_ = false;
+  std::size_t longest_piece_bytes_ = 0;
 };
 
 }  // namespace yangtuo

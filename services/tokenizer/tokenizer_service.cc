@@ -1,6 +1,7 @@
 #include "services/tokenizer/tokenizer_service.h"
 
 #include <chrono>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -36,6 +37,21 @@ absl::Status CheckRange(const char* field, std::size_t min, std::size_t max, std
     return absl::OkStatus();
   }
   return InvalidField(field, absl::StrFormat("expected %d to %d, found %d", min, max, found));
+}
+
+// Refuses what certainly has more than `max_tokens`: encoding megabytes takes seconds.
+absl::Status CheckLength(std::size_t num_bytes, std::uint32_t max_tokens,
+                         const Tokenizer& tokenizer) {
+  const std::optional<std::size_t> longest = tokenizer.vocabulary().longest_token_bytes();
+  if (max_tokens == 0 || !longest.has_value() || num_bytes <= max_tokens * *longest) {
+    return absl::OkStatus();
+  }
+  return WithReason(
+      absl::InvalidArgumentError(absl::StrFormat(
+          "the text has %d bytes, which are more than %d tokens however they are encoded (none "
+          "stands for more than %d bytes), and %d are the model's context: shorten it",
+          num_bytes, max_tokens, *longest, max_tokens)),
+      "CONTEXT_LENGTH_EXCEEDED");
 }
 
 internal::v1::TokenizerInfo Describe(const NamedTokenizer& named) {
@@ -155,6 +171,7 @@ grpc::ServerUnaryReactor* TokenizerService::GetTokenizer(
     grpc::CallbackServerContext* context, const internal::v1::GetTokenizerRequest* request,
     internal::v1::GetTokenizerResponse* response) {
   return Run("GetTokenizer", context, 0, [this, request, response](const Span&) -> absl::Status {
+    response->set_draining(decode_streams_.draining());
     if (request->tokenizer().empty()) {
       for (const NamedTokenizer& named : registry_.all()) {
         *response->add_tokenizers() = Describe(named);
@@ -175,6 +192,9 @@ absl::Status TokenizerService::EncodeTexts(const internal::v1::EncodeRequest& re
                                      static_cast<std::size_t>(request.texts_size())));
   YANGTUO_RETURN_IF_ERROR(
       CheckRange("bytes of texts", 0, limits_.max_text_bytes, NumBytes(request)));
+  for (const std::string& text : request.texts()) {
+    YANGTUO_RETURN_IF_ERROR(CheckLength(text.size(), request.max_tokens(), *named->tokenizer));
+  }
   const TimePoint begin = SteadyClock().Now();
   std::size_t num_tokens = 0;
   for (const std::string& text : request.texts()) {
@@ -213,6 +233,7 @@ absl::Status TokenizerService::RenderMessages(const internal::v1::RenderChatRequ
                                      static_cast<std::size_t>(request.messages_size())));
   YANGTUO_RETURN_IF_ERROR(
       CheckRange("bytes of messages", 0, limits_.max_text_bytes, NumBytes(request)));
+  YANGTUO_RETURN_IF_ERROR(CheckLength(NumBytes(request), request.max_tokens(), *named->tokenizer));
   const std::string& name =
       request.template_().empty() ? named->tokenizer->chat_template() : request.template_();
   if (name.empty()) {

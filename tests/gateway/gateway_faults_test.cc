@@ -1,10 +1,13 @@
+#include <array>
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "gateway/tokenizer_pool.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/gateway/gateway_harness.h"
@@ -90,6 +93,43 @@ TEST(LostWorkerTest, InTheMiddleTheAnswerGoesOnElsewhereWithoutLossOrRepetition)
   EXPECT_TRUE(Eventually([&] { return cluster.Idle(); }));
 }
 
+TEST(LostWorkerTest, AnAnswerThatHasBegunWaitsForRoomInAFullGroup) {
+  FakeWorker lost(FailAt(Says(kText), 2, {grpc::StatusCode::UNAVAILABLE, "gone"}));
+  FakeWorker full(FailAt(Says(kText), 2, {grpc::StatusCode::RESOURCE_EXHAUSTED, "queue full"}));
+  full.SetStatus([](auto& status) { status.set_ready(false); });
+  FakeTokenizer tokenizer;
+  Cluster cluster({&lost, &full}, {&tokenizer});
+  bool begun = false;
+  std::thread later;
+  const Answer answer = cluster.Ask(TextRequest("x"), [&](const v1::GenerateResponse& response) {
+    if (response.has_delta() && !begun) {
+      begun = true;
+      lost.SetStatus([](auto& status) { status.set_ready(false); });
+      full.SetStatus([](auto& status) { status.set_ready(true); });
+      later = std::thread([&] {
+        EXPECT_TRUE(Eventually([&] { return full.requests().size() >= 8; }));
+        full.SetScript(Says(kText));
+      });
+    }
+  });
+  later.join();
+  ASSERT_TRUE(answer.status.ok()) << answer.status;
+  EXPECT_EQ(answer.texts.at(0), kText);
+}
+
+TEST(LostWorkerTest, AnAnswerThatHasBegunAndFindsNoRoomEndsAfterTheWait) {
+  FakeWorker lost(FailAt(Says(kText), 2, {grpc::StatusCode::UNAVAILABLE, "gone"}));
+  FakeWorker full(FailAt(Says(kText), 2, {grpc::StatusCode::RESOURCE_EXHAUSTED, "queue full"}));
+  FakeTokenizer tokenizer;
+  Cluster cluster({&lost, &full}, {&tokenizer}, [](GatewayOptions& options) {
+    options.resume.max_wait = std::chrono::milliseconds(300);
+  });
+  const Answer answer = cluster.Ask(TextRequest("x"));
+  EXPECT_EQ(answer.status.code(), absl::StatusCode::kUnavailable) << answer.status;
+  EXPECT_EQ(answer.ids.at(0).size(), 2U) << "what there was has been told";
+  EXPECT_TRUE(Eventually([&] { return cluster.Idle(); }));
+}
+
 TEST(LostWorkerTest, AnAnswerThatGoesOnSurvivesAnyNumberOfLosses) {
   FakeWorkerScript breaks = Says(kText);
   breaks.fail_after = 3;
@@ -161,9 +201,9 @@ TEST(LostWorkerTest, AHungWorkerIsFoundWithinThreeSecondsAndItsAnswersGoOnElsewh
   FakeWorker good(Says(kText));
   good.SetStatus([](auto& status) { status.set_ready(false); });
   Cluster cluster({&hung, &good}, {&tokenizer});
-  TimePoint since;
+  std::optional<TimePoint> since;
   const Answer answer = cluster.Ask(TextRequest("x"), [&](const v1::GenerateResponse& response) {
-    if (response.has_delta()) {
+    if (response.has_delta() && !since.has_value()) {
       since = std::chrono::steady_clock::now();
       hung.SetSilent(true);
       good.SetStatus([](auto& status) { status.set_ready(true); });
@@ -171,7 +211,7 @@ TEST(LostWorkerTest, AHungWorkerIsFoundWithinThreeSecondsAndItsAnswersGoOnElsewh
   });
   ASSERT_TRUE(answer.status.ok()) << answer.status;
   EXPECT_EQ(answer.texts.at(0), kText);
-  EXPECT_LT(std::chrono::steady_clock::now() - since, std::chrono::milliseconds(4000));
+  EXPECT_LT(std::chrono::steady_clock::now() - *since, std::chrono::milliseconds(4000));
 }
 
 TEST(LostWorkerTest, ADrainingWorkerFinishesButGetsNothingNew) {
@@ -246,18 +286,69 @@ TEST(LostTokenizerTest, InTheMiddleTheTextGoesOnAtAnotherReplica) {
   FakeTokenizer two;
   Cluster cluster({&worker}, {&one, &two});
   ASSERT_TRUE(cluster.Ask(TextRequest("x")).status.ok());
+  const int before = one.decode_inputs();
   bool killed = false;
   const Answer answer = cluster.Ask(TextRequest("x"), [&](const v1::GenerateResponse& response) {
     if (response.has_delta() && !killed) {
       killed = true;
-      one.Kill();
+      (one.decode_inputs() > before ? one : two).Kill();
     }
   });
+  EXPECT_THAT(cluster.Exposed(), HasSubstr("yangtuo_retries_total{peer=\"tokenizer\"} 1"));
   ASSERT_TRUE(answer.status.ok()) << answer.status;
   EXPECT_EQ(answer.texts.at(0), "白日依山尽，黄河入海流。欲穷千里目，更上一层楼。");
   const Answer again = cluster.Ask(TextRequest("x"));
   EXPECT_TRUE(again.status.ok()) << again.status;
   EXPECT_TRUE(Eventually([&] { return cluster.Idle(); }));
+}
+
+TEST(LostTokenizerTest, OneThatIsGoingToEndGetsNothingNewWhileThereIsAnother) {
+  FakeWorker worker(Says(kText));
+  FakeTokenizer one;
+  FakeTokenizer two;
+  Cluster cluster({&worker}, {&one, &two});
+  one.SetDraining(true);
+  const auto taken_by_one = [&] {
+    const int before = one.decode_inputs();
+    for (int i = 0; i < 4; ++i) {
+      EXPECT_TRUE(cluster.Ask(TextRequest("x")).status.ok());
+    }
+    return one.decode_inputs() - before;
+  };
+  EXPECT_TRUE(Eventually([&] { return taken_by_one() == 0; }));
+  two.Kill();
+  EXPECT_TRUE(Eventually([&] { return cluster.Ask(TextRequest("x")).status.ok(); }));
+  EXPECT_GT(taken_by_one(), 0) << "better than none";
+}
+
+class NoEvents final : public TextEvents {
+  void OnText(std::string_view /*text*/, std::uint32_t /*ids_consumed*/) override {}
+  void OnTextEnd(const absl::Status& /*status*/) override {}
+};
+
+// Requests that end before their first token leave nothing behind in the call that lives on.
+TEST(TextStreamTest, WhatIsAbandonedIsForgotten) {
+  FakeTokenizer tokenizer;
+  Metrics metrics;
+  const auto calls = std::make_shared<LiveCalls>();
+  const auto pool = TokenizerPool::Create({}, *calls, metrics.AddCounter("retries", "retries"));
+  pool->SetPeers({{.target = tokenizer.address()}});
+  ASSERT_TRUE(Eventually([&] {
+    pool->Tick(std::chrono::steady_clock::now());
+    return pool->Has("fake-tokenizer", "fake-model");
+  }));
+  for (const std::uint32_t ids : {0U, 1U}) {
+    auto stream = pool->OpenText({.tokenizer = "fake-tokenizer"}, std::make_shared<NoEvents>());
+    if (ids > 0) {
+      stream->Push(std::array{FakeTokenizer::kFirstByte + 'a'});
+    }
+    const std::weak_ptr<TextStream> left = stream;
+    stream->Abandon();
+    stream.reset();
+    EXPECT_TRUE(Eventually([&] { return left.expired(); })) << ids;
+  }
+  pool->Close();
+  EXPECT_TRUE(calls->WaitForNone(std::chrono::seconds(5)));
 }
 
 TEST(LostTokenizerTest, ACallThatOneReplicaDoesNotAnswerGoesToAnother) {
