@@ -22,6 +22,8 @@
 namespace yangtuo::gateway {
 namespace {
 
+// 16 MiB of text, as over HTTP, and what is around it.
+constexpr int kMaxGrpcRequestBytes = 17 << 20;
 constexpr char kHealthName[] = "yangtuo.v1.GenerationService";
 constexpr Duration kTick = std::chrono::milliseconds(100);
 // How soon a change of the API keys is noticed.
@@ -218,18 +220,21 @@ absl::StatusOr<std::unique_ptr<Gateway>> Gateway::Start(const GatewayOptions& op
                            Tracer::Start(options.service.tracing, "yangtuo-gateway", metrics));
   auto state = std::make_unique<State>(options, std::move(tracer), metrics, std::move(access));
   ServiceOptions service = options.service;
+  service.max_request_bytes = kMaxGrpcRequestBytes;
   if (!options.http.listen.empty()) {
     HttpOptions http = options.http;
     http.tls = service.tls;
     HttpFrontEnd& front_end = state->http_front_end;
     YANGTUO_ASSIGN_OR_RETURN(
         state->http,
-        HttpServer::Start(http, {.handle =
-                                     [&front_end](const HttpRequest& request,
-                                                  const std::shared_ptr<HttpExchange>& exchange) {
-                                       front_end.Handle(request, exchange);
-                                     },
-                                 .refuse = HttpFrontEnd::Refuse}));
+        HttpServer::Start(
+            http, {.handle =
+                       [&front_end](const HttpRequest& request,
+                                    const std::shared_ptr<HttpExchange>& exchange) {
+                         front_end.Handle(request, exchange);
+                       },
+                   .admit = [&front_end](const HttpRequest& head) { return front_end.Admit(head); },
+                   .refuse = HttpFrontEnd::Refuse}));
     service.other_ports["http"] = state->http->port();
   }
   YANGTUO_ASSIGN_OR_RETURN(state->server,

@@ -90,9 +90,14 @@ SinkRoom HttpAnswer::Add(std::size_t prompt, const v1::GenerateResponse& respons
     return SinkRoom::kLeft;
   }
   const std::string events = Shaped(streamed_.Events(prompt, response));
-  if (!std::exchange(begun_, true)) {
+  if (!begun_) {
+    first_events_ += events;
+    if (response.has_started()) {
+      return SinkRoom::kLeft;
+    }
+    begun_ = true;
     exchange_->Begin({.content_type = "text/event-stream",
-                      .body = events,
+                      .body = std::move(first_events_),
                       .headers = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}}});
     return SinkRoom::kLeft;
   }

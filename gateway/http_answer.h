@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -23,9 +24,10 @@ HttpResponse DemoErrorResponse(const absl::Status& status);
 // One HTTP answer to one generating call, which may have several prompts and so several flows. The
 // flows share it, each through the sink of its prompt. Thread-safe.
 //
-// A streamed answer begins with the first flow's `started`, so that what goes wrong before is an
-// HTTP status; what goes wrong later is an event {"error": ...} in place of the last ones. A client
-// that reads too slowly gets such an event instead of what it has not read.
+// A streamed answer begins with the first token, so that what goes wrong before (a full queue, no
+// group that is ready) is an HTTP status; what goes wrong later is an event {"error": ...} in place
+// of the last ones. A client that reads too slowly gets such an event instead of what it has not
+// read.
 class HttpAnswer : public std::enable_shared_from_this<HttpAnswer> {
  public:
   struct Options {
@@ -57,10 +59,11 @@ class HttpAnswer : public std::enable_shared_from_this<HttpAnswer> {
   Mutex mutex_;
   openai::WholeAnswer whole_ ABSL_GUARDED_BY(mutex_);
   openai::StreamedAnswer streamed_ ABSL_GUARDED_BY(mutex_);
-  std::size_t open_ ABSL_GUARDED_BY(mutex_);      // flows that have not ended
-  bool begun_ ABSL_GUARDED_BY(mutex_) = false;    // the head of a streamed answer is out
-  bool ended_ ABSL_GUARDED_BY(mutex_) = false;    // the answer is complete
-  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;  // flows are to be cancelled
+  std::size_t open_ ABSL_GUARDED_BY(mutex_);          // flows that have not ended
+  bool begun_ ABSL_GUARDED_BY(mutex_) = false;        // the head of a streamed answer is out
+  std::string first_events_ ABSL_GUARDED_BY(mutex_);  // until then
+  bool ended_ ABSL_GUARDED_BY(mutex_) = false;        // the answer is complete
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;      // flows are to be cancelled
   std::vector<std::shared_ptr<GenerationFlow>> flows_ ABSL_GUARDED_BY(mutex_);
 };
 

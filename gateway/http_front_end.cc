@@ -7,7 +7,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "gateway/access/audit_text.h"
 #include "gateway/embed_flow.h"
 #include "gateway/http_answer.h"
 #include "gateway/openai/demo_shapes.h"
@@ -81,7 +80,8 @@ const HttpFrontEnd::Route* HttpFrontEnd::FindRoute(const std::string& path) {
   if (found != kRoutes.end()) {
     return &found->second;
   }
-  return path.rfind(kModelPrefix, 0) == 0 ? &kModel : nullptr;
+  const std::size_t prefix = std::string_view(kModelPrefix).size();
+  return path.size() > prefix && path.compare(0, prefix, kModelPrefix) == 0 ? &kModel : nullptr;
 }
 
 HttpFrontEnd::HttpFrontEnd(FlowServices& services, FrontEndOptions options,
@@ -152,6 +152,19 @@ absl::Status HttpFrontEnd::Enter(const Route& route, Call& call) const {
     return RateLimitHeaders(*caller, std::chrono::steady_clock::now());
   });
   return route.counts == Route::Counts::kAsRequest ? EnterAsRequests(1, call) : absl::OkStatus();
+}
+
+std::optional<HttpResponse> HttpFrontEnd::Admit(const HttpRequest& head) const {
+  const Route* const route = FindRoute(head.path);
+  if (route == nullptr || route->record == nullptr || head.method != route->method) {
+    return std::nullopt;  // Handle says what is wrong
+  }
+  const absl::Status allowed = services_.access.Authenticate(head.Header("authorization")).status();
+  if (allowed.ok()) {
+    return std::nullopt;
+  }
+  MakeRecord(route->record, {.request = head, .exchange = nullptr})->End(allowed);
+  return Failure(allowed);
 }
 
 void HttpFrontEnd::Handle(const HttpRequest& request,
@@ -241,9 +254,7 @@ void HttpFrontEnd::Generate(openai::Api api, Call& call) {
   for (std::size_t i = 0; i < parsed->requests.size(); ++i) {
     auto record = i == 0 ? std::move(call.record) : MakeRecord("Generate", call);
     record->visit = visit;
-    if (services_.audit != nullptr && services_.audit->wants_prompts()) {
-      record->prompt = PromptText(parsed->requests[i]);
-    }
+    record->NotePrompt(parsed->requests[i]);
     auto scope = MakeScope(call, *record);
     flows.push_back(GenerationFlow::Start(services_, std::move(parsed->requests[i]),
                                           std::move(scope), std::move(record), answer->SinkOf(i)));
@@ -264,16 +275,11 @@ void HttpFrontEnd::Embed(Call& call) {
   const std::shared_ptr<RequestRecord> record = std::move(call.record);
   auto scope = MakeScope(call, *record);
   call.exchange->OnGone([scope] { scope->Cancel(); });
-  if (services_.audit != nullptr && services_.audit->wants_prompts()) {
-    record->prompt = PromptText(parsed->request);
-  }
+  parsed->token_inputs.empty() ? record->NotePrompt(parsed->request)
+                               : record->NotePrompt(parsed->token_inputs);
   auto finish = [this, exchange = call.exchange, body = demo() ? call.body : openai::Json(),
                  embed = *parsed, record](absl::StatusOr<v1::EmbedResponse> embedded) {
     auto answer = embedded.ok() ? openai::EmbedAnswer(embed, *embedded) : embedded.status();
-    if (embedded.ok()) {
-      record->model = embedded->model();
-      record->prompt_tokens = embedded->usage().prompt_tokens();
-    }
     record->End(answer.status());
     if (!answer.ok()) {
       exchange->Respond(Failure(answer.status()));
@@ -282,12 +288,12 @@ void HttpFrontEnd::Embed(Call& call) {
           JsonResponse(demo() ? openai::DemoEmbeddings(body, *answer) : *std::move(answer)));
     }
   };
-  if (parsed->token_inputs.empty()) {
-    StartEmbed(services_, std::move(parsed->request), std::move(scope), std::move(finish));
-  } else {
-    StartEmbedTokens(services_, std::move(parsed->request), std::move(parsed->token_inputs),
-                     std::move(scope), std::move(finish));
-  }
+  auto counted = [record](const std::string& model, std::uint64_t tokens) {
+    record->model = model;
+    record->SetPromptTokens(tokens);
+  };
+  StartEmbed(services_, std::move(parsed->request), std::move(parsed->token_inputs),
+             std::move(scope), std::move(counted), std::move(finish));
 }
 
 void HttpFrontEnd::Tokenize(Call& call) {
@@ -297,6 +303,7 @@ void HttpFrontEnd::Tokenize(Call& call) {
     return;
   }
   const std::shared_ptr<RequestRecord> record = std::move(call.record);
+  record->NotePrompt(*parsed);
   StartTokenize(services_, *parsed, MakeScope(call, *record),
                 [this, record, caller = call.caller,
                  exchange = call.exchange](absl::StatusOr<v1::TokenizeResponse> tokens) {
@@ -319,6 +326,7 @@ void HttpFrontEnd::Detokenize(Call& call) {
     return;
   }
   const std::shared_ptr<RequestRecord> record = std::move(call.record);
+  record->NotePrompt(*parsed);
   StartDetokenize(services_, *parsed, MakeScope(call, *record),
                   [record, exchange = call.exchange](absl::StatusOr<v1::DetokenizeResponse> text) {
                     record->model = text.ok() ? text->model() : "";
@@ -336,6 +344,7 @@ void HttpFrontEnd::ApplyTemplate(Call& call) {
     return;
   }
   const std::shared_ptr<RequestRecord> record = std::move(call.record);
+  record->NotePrompt(*parsed);
   auto scope = MakeScope(call, *record);
   StartTokenize(
       services_, *parsed, scope,

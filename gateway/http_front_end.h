@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "gateway/generation_flow.h"
@@ -20,6 +21,8 @@ class HttpFrontEnd {
 
   // On the server's threads.
   void Handle(const HttpRequest& request, const std::shared_ptr<HttpExchange>& exchange);
+  // Whether the body of this request may come: not from somebody without a key.
+  [[nodiscard]] std::optional<HttpResponse> Admit(const HttpRequest& head) const;
   static HttpResponse Refuse(int status, const std::string& message);
 
  private:

@@ -25,8 +25,10 @@ constexpr int kMaxViolations = 16;
 // Collects what is wrong with one request.
 class Violations {
  public:
+  [[nodiscard]] bool full() const { return report_.field_violations_size() >= kMaxViolations; }
+
   void Add(std::string field, std::string description) {
-    if (report_.field_violations_size() >= kMaxViolations) {
+    if (full()) {
       return;
     }
     google::rpc::BadRequest::FieldViolation& violation = *report_.add_field_violations();
@@ -91,8 +93,10 @@ void CheckSampling(const v1::SamplingParams& sampling, Violations& found) {
                                                      sampling.logit_bias_size(), kMaxLogitBias));
   }
   for (const auto& [id, bias] : sampling.logit_bias()) {
-    CheckFloat(absl::StrFormat("sampling.logit_bias[%u]", id).c_str(), bias,
-               {-100, Low::kIncluded, 100, "[-100, 100]"}, found);
+    if (!(bias >= -100 && bias <= 100) && !found.full()) {
+      found.Add(absl::StrFormat("sampling.logit_bias[%u]", id),
+                absl::StrFormat("is %g, must be in [-100, 100]", bias));
+    }
   }
   if (sampling.has_logprobs() && sampling.logprobs() > kMaxLogprobs) {
     found.Add("sampling.logprobs",
@@ -116,7 +120,7 @@ void CheckStop(const v1::StopConditions& stop, Violations& found) {
   }
   for (int i = 0; i < stop.stop_strings_size(); ++i) {
     const std::size_t bytes = stop.stop_strings(i).size();
-    if (bytes == 0 || bytes > kMaxStopStringBytes) {
+    if ((bytes == 0 || bytes > kMaxStopStringBytes) && !found.full()) {
       found.Add(absl::StrFormat("stop.stop_strings[%d]", i),
                 absl::StrFormat("has %u bytes, must have 1..%u", bytes, kMaxStopStringBytes));
     }
@@ -133,7 +137,7 @@ void CheckChat(const v1::ChatPrompt& chat, Violations& found) {
   }
   for (int i = 0; i < chat.messages_size(); ++i) {
     const std::string& role = chat.messages(i).role();
-    if (role != "system" && role != "user" && role != "assistant") {
+    if (role != "system" && role != "user" && role != "assistant" && !found.full()) {
       found.Add(absl::StrFormat("chat.messages[%d].role", i),
                 absl::StrFormat("is \"%s\", must be system, user or assistant", role));
     }
@@ -181,7 +185,7 @@ void CheckId(const std::string& request_id, Violations& found) {
 
 void CheckVocabulary(const std::string& field, std::uint32_t id, const ModelBounds& model,
                      Violations& found) {
-  if (id >= model.vocabulary_size) {
+  if (id >= model.vocabulary_size && !found.full()) {
     found.Add(field, absl::StrFormat("%u is no token of this model, which has the ids 0..%d", id,
                                      static_cast<std::int64_t>(model.vocabulary_size) - 1));
   }

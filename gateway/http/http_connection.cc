@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/status/status.h"
 #include "absl/strings/str_format.h"
 #include "boost/asio/post.hpp"
 #include "boost/asio/ssl/stream.hpp"
@@ -14,6 +15,7 @@
 #include "boost/beast/http/parser.hpp"
 #include "boost/beast/http/string_body.hpp"
 #include "gateway/http/http_head.h"
+#include "services/common/request_context.h"
 
 namespace yangtuo::gateway {
 namespace {
@@ -115,7 +117,7 @@ class Connection final : public HttpConnection,
     parser_->eager(true);
     parser_->header_limit(static_cast<std::uint32_t>(rules_.limits.header_bytes));
     parser_->body_limit(rules_.limits.body_bytes);
-    header_done_ = false;
+    head_.reset();
     Arm(rules_.limits.idle);
     Parse();
   }
@@ -159,40 +161,70 @@ class Connection final : public HttpConnection,
     if (error == http::error::need_more) {
       error = {};
     }
+    const bool first_look = !head_.has_value() && parser_->is_header_done();
+    if (first_look && !TakeHead()) {
+      return;
+    }
     if (error) {
       Refuse(StatusOfBadRequest(error), "not an HTTP request: " + error.message());
     } else if (parser_->is_done()) {
       Handle();
+    } else if (!parser_->is_header_done()) {
+      Read();
     } else {
-      OnPartOfRequest();
+      AwaitBody(first_look);
     }
   }
 
-  void OnPartOfRequest() {
-    if (parser_->is_header_done() && !header_done_) {
-      header_done_ = true;
-      Arm(rules_.limits.body_time);
-      if (beast::iequals(parser_->get()[http::field::expect], "100-continue")) {
-        Write("HTTP/1.1 100 Continue\r\n\r\n", AfterWrite::kReadOn);
+  // False: refused.
+  bool TakeHead() {
+    http11_ = parser_->get().version() >= 11;
+    keep_alive_ = parser_->get().keep_alive() && !rules_.draining();
+    auto head = ToHttpRequest(parser_->get().base());
+    if (!head.ok()) {
+      Refuse(absl::IsUnimplemented(head.status()) ? 501 : 400,
+             std::string(head.status().message()));
+      return false;
+    }
+    head_ = *std::move(head);
+    head_only_ = head_->method == "HEAD";
+    request_id_ = head_->request_id;
+    allowed_origin_ = AllowedOrigin(rules_.cors_origins, head_->Header("origin"));
+    return true;
+  }
+
+  void AwaitBody(bool first_look) {
+    if (first_look) {
+      auto refused = rules_.handler.admit ? rules_.handler.admit(*head_) : std::nullopt;
+      if (refused.has_value()) {
+        Refuse(*std::move(refused));
         return;
       }
+      Arm(rules_.limits.body_time);
     }
-    Read();
+    if (!HoldBody()) {
+      Refuse(503, "this server reads too many large requests at this moment: try again later");
+    } else if (first_look && beast::iequals(parser_->get()[http::field::expect], "100-continue")) {
+      Write("HTTP/1.1 100 Continue\r\n\r\n", AfterWrite::kReadOn);
+    } else {
+      Read();
+    }
   }
+
+  // Counts what there is of the body among those of all connections. False: there is no room.
+  bool HoldBody() {
+    const std::size_t bytes = parser_->get().body().size();
+    const std::size_t more = bytes - held_bytes_;
+    held_bytes_ = bytes;
+    return rules_.body_bytes.fetch_add(more) + more <= rules_.limits.all_body_bytes;
+  }
+
+  void ReleaseBody() { rules_.body_bytes -= std::exchange(held_bytes_, 0); }
 
   void Handle() {
     Disarm();
-    const auto version = parser_->get().version();
-    http11_ = version >= 11;
-    keep_alive_ = parser_->get().keep_alive() && !rules_.draining();
-    auto request = ToHttpRequest(parser_->release());
-    if (!request.ok()) {
-      Refuse(400, std::string(request.status().message()));
-      return;
-    }
-    head_only_ = request->method == "HEAD";
-    request_id_ = request->request_id;
-    allowed_origin_ = AllowedOrigin(rules_.cors_origins, request->Header("origin"));
+    HttpRequest request = std::move(*head_);
+    request.body = std::move(parser_->get().body());
     exchange_ = std::make_shared<HttpExchange>([weak = this->weak_from_this()] {
       if (const auto self = weak.lock(); self != nullptr) {
         asio::post(self->stream_.get_executor(), [self] { self->Pump(); });
@@ -200,11 +232,12 @@ class Connection final : public HttpConnection,
     });
     rules_.running(1);
     Read();
-    if (IsPreflight(*request) && !rules_.cors_origins.empty()) {
-      exchange_->Respond(PreflightAnswer(*request));
+    if (IsPreflight(request) && !rules_.cors_origins.empty()) {
+      exchange_->Respond(PreflightAnswer(request));
     } else {
-      rules_.handler.handle(*std::move(request), exchange_);
+      rules_.handler.handle(std::move(request), exchange_);
     }
+    ReleaseBody();
   }
 
   // --- answers
@@ -223,7 +256,8 @@ class Connection final : public HttpConnection,
                                                : BodyLength::kUntilClose,
                          .keep_alive = keep_alive_,
                          .request_id = request_id_,
-                         .allowed_origin = allowed_origin_});
+                         .allowed_origin = allowed_origin_,
+                         .varies_by_origin = !rules_.cors_origins.empty()});
       bytes += head_only_ ? "" : out.head->body;
     }
     if (in_pieces_ && !head_only_) {
@@ -249,9 +283,24 @@ class Connection final : public HttpConnection,
 
   // A request that cannot be taken: its answer, and the end of the connection.
   void Refuse(int status, const std::string& message) {
-    const HttpResponse response = rules_.handler.refuse(status, message);
+    Refuse(rules_.handler.refuse(status, message));
+  }
+  void Refuse(HttpResponse response) {
+    ReleaseBody();
     keep_alive_ = false;
-    Write(WriteHead({.response = response, .keep_alive = false}) + response.body,
+    if (!head_.has_value()) {  // what is known is of the request before
+      request_id_ = NewRequestId();
+      allowed_origin_.clear();
+    }
+    if (response.status == 503) {
+      response.headers.emplace_back("Retry-After", "1");
+    }
+    Write(WriteHead({.response = response,
+                     .keep_alive = false,
+                     .request_id = request_id_,
+                     .allowed_origin = allowed_origin_,
+                     .varies_by_origin = !rules_.cors_origins.empty()}) +
+              response.body,
           AfterWrite::kAnswerEnded);
   }
 
@@ -338,6 +387,7 @@ class Connection final : public HttpConnection,
     error_code ignored;
     stream_.lowest_layer().close(ignored);
     timer_.cancel();
+    ReleaseBody();
     EndExchange();
     on_end_(this);
   }
@@ -350,8 +400,9 @@ class Connection final : public HttpConnection,
   std::array<char, kReadBytes> read_bytes_{};
   beast::flat_buffer buffer_;
   std::optional<http::request_parser<http::string_body>> parser_;
-  bool in_request_ = false;   // its first byte is here
-  bool header_done_ = false;  // and its body is awaited
+  bool in_request_ = false;          // its first byte is here
+  std::optional<HttpRequest> head_;  // once it is complete
+  std::size_t held_bytes_ = 0;       // of its body, in rules_.body_bytes
   bool reading_ = false;
   bool writing_ = false;
   bool lingering_ = false;

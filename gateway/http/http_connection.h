@@ -1,5 +1,7 @@
 #pragma once
 
+#include <atomic>
+#include <cstddef>
 #include <functional>
 #include <memory>
 
@@ -17,6 +19,8 @@ struct HttpConnectionRules {
   std::function<bool()> draining;
   // An answer is being made, or no longer.
   std::function<void(int change)> running;
+  // Bytes of unfinished bodies, of all connections.
+  std::atomic<std::size_t>& body_bytes;
 };
 
 // One client's connection. It keeps itself alive while an operation is pending; all functions may

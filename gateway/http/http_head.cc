@@ -48,15 +48,33 @@ std::optional<std::string> PercentDecode(std::string_view text) {
   return decoded;
 }
 
+// A target may name the server too, as proxies write it (RFC 9112, 3.2.2).
+std::string_view PathOf(std::string_view target) {
+  for (const std::string_view scheme : {"http://", "https://"}) {
+    if (target.substr(0, scheme.size()) == scheme) {
+      const std::size_t slash = target.find('/', scheme.size());
+      return slash == std::string_view::npos ? "/" : target.substr(slash);
+    }
+  }
+  return target;
+}
+
 }  // namespace
 
-absl::StatusOr<HttpRequest> ToHttpRequest(http::request<http::string_body>&& request) {
+absl::StatusOr<HttpRequest> ToHttpRequest(const http::request_header<>& head) {
+  if (const auto encoding = head.find(http::field::transfer_encoding);
+      encoding != head.end() && !boost::beast::iequals(encoding->value(), "chunked")) {
+    return absl::UnimplementedError(
+        "the only Transfer-Encoding that this server knows is \"chunked\"");
+  }
+  if (head.version() >= 11 && head.find(http::field::host) == head.end()) {
+    return absl::InvalidArgumentError("a request of HTTP/1.1 must have a Host header");
+  }
   HttpRequest plain;
-  plain.method = std::string(request.method_string());
-  const std::string_view target(request.target().data(), request.target().size());
+  plain.method = std::string(head.method_string());
+  const std::string_view target = PathOf({head.target().data(), head.target().size()});
   const std::size_t question = target.find('?');
-  auto path =
-      PercentDecode(target.substr(0, question) == target ? target : target.substr(0, question));
+  auto path = PercentDecode(target.substr(0, question));
   if (!path.has_value() || path->empty() || path->front() != '/') {
     return absl::InvalidArgumentError(
         "the request's target must be a path that starts with \"/\", with \"%\" only before two "
@@ -66,13 +84,12 @@ absl::StatusOr<HttpRequest> ToHttpRequest(http::request<http::string_body>&& req
   if (question != std::string_view::npos) {
     plain.query = std::string(target.substr(question + 1));
   }
-  for (const auto& field : request) {
+  for (const auto& field : head) {
     std::string name(field.name_string());
     std::transform(name.begin(), name.end(), name.begin(),
                    [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     plain.headers.emplace_back(std::move(name), std::string(field.value()));
   }
-  plain.body = std::move(request.body());
   plain.request_id = plain.Header("x-request-id");
   if (!CheckRequestId(plain.request_id).ok()) {
     plain.request_id = NewRequestId();
@@ -94,6 +111,8 @@ std::string WriteHead(const ResponseHead& head) {
     message.set(http::field::access_control_allow_origin,
                 boost::beast::string_view(head.allowed_origin.data(), head.allowed_origin.size()));
     message.set(http::field::access_control_expose_headers, kExposedHeaders);
+  }
+  if (head.varies_by_origin) {
     message.set(http::field::vary, "Origin");
   }
   for (const auto& [name, value] : head.response.headers) {
@@ -101,7 +120,9 @@ std::string WriteHead(const ResponseHead& head) {
   }
   switch (head.length) {
     case BodyLength::kKnown:
-      message.content_length(head.response.body.size());
+      if (head.response.status != 204) {  // which has none (RFC 9110, 8.6)
+        message.content_length(head.response.body.size());
+      }
       break;
     case BodyLength::kChunked:
       message.chunked(true);

@@ -6,15 +6,15 @@
 
 #include "absl/status/statusor.h"
 #include "boost/beast/http/message.hpp"
-#include "boost/beast/http/string_body.hpp"
 #include "gateway/http/http_message.h"
 
 // The parts of a request's and an answer's head, as pure functions.
 namespace yangtuo::gateway {
 
-// INVALID_ARGUMENT for a target that is not a path, or is wrongly percent-encoded.
-absl::StatusOr<HttpRequest> ToHttpRequest(
-    boost::beast::http::request<boost::beast::http::string_body>&& request);
+// A request without its body. INVALID_ARGUMENT for a target that is not a path, or is wrongly
+// percent-encoded, and for HTTP/1.1 without a host; UNIMPLEMENTED for a transfer encoding other
+// than "chunked", whose end this server would not find (RFC 9112, 6.3).
+absl::StatusOr<HttpRequest> ToHttpRequest(const boost::beast::http::request_header<>& head);
 
 enum class BodyLength { kKnown, kChunked, kUntilClose };
 
@@ -24,6 +24,7 @@ struct ResponseHead {
   bool keep_alive = true;
   std::string_view request_id{};
   std::string_view allowed_origin{};  // empty: no CORS headers
+  bool varies_by_origin = false;
 };
 // The bytes of the head, the blank line included.
 std::string WriteHead(const ResponseHead& head);

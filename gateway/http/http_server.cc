@@ -75,7 +75,8 @@ struct HttpServer::State {
               .cors_origins = options.cors_origins,
               .handler = std::move(handler),
               .draining = [this] { return draining.load(); },
-              .running = [this](int change) { ChangeRunning(change); }} {}
+              .running = [this](int change) { ChangeRunning(change); },
+              .body_bytes = body_bytes} {}
 
   void ChangeRunning(int change) ABSL_LOCKS_EXCLUDED(mutex) {
     const MutexLock lock(mutex);
@@ -155,6 +156,7 @@ struct HttpServer::State {
     });
   }
 
+  std::atomic<std::size_t> body_bytes = 0;
   const HttpConnectionRules rules;
   std::atomic<bool> draining = false;
   std::unique_ptr<asio::ssl::context> tls;  // null: plaintext

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,8 @@ struct HttpLimits {
   std::size_t connections = 4096;  // further ones are answered 503 at once
   std::size_t header_bytes = std::size_t{16} << 10;
   std::size_t body_bytes = std::size_t{16} << 20;
+  // Of all requests whose body is not complete yet; further ones are answered 503 at once.
+  std::size_t all_body_bytes = std::size_t{256} << 20;
   Duration idle = std::chrono::seconds(75);  // between two requests of a connection
   Duration header_time =
       std::chrono::seconds(10);                    // from a request's first byte to its last header
@@ -47,7 +50,10 @@ class HttpServer {
   struct Handler {
     // Called on the server's threads; must not block. Answers now or later, on any thread.
     std::function<void(HttpRequest, std::shared_ptr<HttpExchange>)> handle;
-    // The answer to what never became a request: 400, 408, 413, 431.
+    // Looks at a request whose body is still to come. What it returns is the answer, and the body
+    // is not waited for. Empty: all are taken.
+    std::function<std::optional<HttpResponse>(const HttpRequest& head)> admit;
+    // The answer to what never became a request: 400, 408, 413, 431, 501, 503.
     std::function<HttpResponse(int status, const std::string& message)> refuse;
   };
 

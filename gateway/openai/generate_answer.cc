@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <span>
+#include <string_view>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -65,34 +66,40 @@ std::string NameOf(const std::string& token) {
   return name;
 }
 
+// Clients count characters, and bytes would not even be theirs in JSON.
+std::size_t CountCharacters(std::string_view text) {
+  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U;
+  }));
+}
+
 Json CompletionLogprobs(Positions positions, std::size_t offset) {
   Json all = {{"tokens", Json::array()},
               {"token_logprobs", Json::array()},
               {"top_logprobs", Json::array()},
               {"text_offset", Json::array()}};
   for (const v1::PositionLogprobs& position : positions) {
-    all["tokens"].push_back(NameOf(position.chosen().token()));
-    all["token_logprobs"].push_back(position.chosen().logprob());
+    const v1::TokenLogprob& chosen = position.chosen();
+    all["tokens"].push_back(NameOf(chosen.token()));
+    all["text_offset"].push_back(offset);
+    offset += CountCharacters(chosen.token());
+    if (!chosen.has_logprob()) {  // the first token of an echoed prompt
+      all["token_logprobs"].push_back(nullptr);
+      all["top_logprobs"].push_back(nullptr);
+      continue;
+    }
+    all["token_logprobs"].push_back(chosen.logprob());
     Json top = Json::object();
     for (const v1::TokenLogprob& one : position.top()) {
       top[NameOf(one.token())] = one.logprob();
     }
     all["top_logprobs"].push_back(std::move(top));
-    all["text_offset"].push_back(offset);
-    offset += position.chosen().token().size();
   }
   return all;
 }
 
 Json LogprobsJson(Api api, Positions positions, std::size_t offset) {
   return api == Api::kChat ? ChatLogprobs(positions) : CompletionLogprobs(positions, offset);
-}
-
-bool AsksForLogprobs(const GenerateCall& call) {
-  const v1::GenerateRequest& request = call.requests.front();
-  // best_of needs them too, but then they are not shown.
-  return request.sampling().has_logprobs() &&
-         (request.n() == call.choices || request.sampling().logprobs() > 0);
 }
 
 }  // namespace
@@ -102,7 +109,7 @@ std::string Event(const Json& value) { return "data: " + Write(value) + "\n\n"; 
 WholeAnswer::WholeAnswer(const GenerateCall& call, AnswerIdentity identity)
     : api_(call.api),
       shown_(call.choices),
-      logprobs_(AsksForLogprobs(call)),
+      logprobs_(call.logprobs),
       identity_(std::move(identity)),
       prompts_(call.requests.size()) {
   for (auto& choices : prompts_) {
@@ -177,7 +184,7 @@ StreamedAnswer::StreamedAnswer(const GenerateCall& call, AnswerIdentity identity
     : api_(call.api),
       choices_(call.choices),
       include_usage_(call.include_usage),
-      logprobs_(AsksForLogprobs(call)),
+      logprobs_(call.logprobs),
       identity_(std::move(identity)),
       text_offsets_(call.requests.size() * std::max(call.choices, 1U)) {}
 
@@ -221,7 +228,7 @@ std::string StreamedAnswer::Events(std::size_t prompt, const v1::GenerateRespons
                                                       delta.logprobs().end());
     Json logprobs = logprobs_ ? LogprobsJson(api_, positions, text_offsets_[index]) : Json(nullptr);
     Json content = api_ == Api::kChat ? Json{{"content", delta.text()}} : Json(delta.text());
-    text_offsets_[index] += delta.text().size();
+    text_offsets_[index] += CountCharacters(delta.text());
     events = Event(ChoiceChunk(index, std::move(content), std::move(logprobs), nullptr));
   } else if (response.has_finished()) {
     AddUsage(response.finished().usage(), usage_);

@@ -16,6 +16,7 @@ constexpr std::uint32_t kDefaultCompletionTokens = 16;
 constexpr std::size_t kMaxPrompts = 64;
 // Bounds what an answer sets aside; the gateway's own limit is stricter.
 constexpr std::int64_t kMaxChoices = 128;
+constexpr std::int64_t kMaxTopLogprobs = 20;
 constexpr std::int64_t kMaxInteger = std::numeric_limits<std::int64_t>::max();
 
 void ReadSampling(Fields& fields, v1::SamplingParams& sampling) {
@@ -71,9 +72,9 @@ void ReadLogprobs(Api api, Fields& fields, v1::SamplingParams& sampling) {
     return;
   }
   const bool wanted = fields.Bool("logprobs").value_or(false);
-  const auto top = fields.Count("top_logprobs");
+  const auto top = fields.Integer("top_logprobs", 0, kMaxTopLogprobs);
   if (wanted) {
-    sampling.set_logprobs(top.value_or(0));
+    sampling.set_logprobs(static_cast<std::uint32_t>(top.value_or(0)));
   } else if (top.value_or(0) > 0) {
     fields.Fail(WrongField("top_logprobs", "is only for requests whose logprobs is true"));
   }
@@ -102,7 +103,8 @@ void ReadStop(Api api, Fields& fields, v1::StopConditions& stop) {
 }
 
 bool IsEmpty(const Json& value) {
-  return value.empty() || (value.is_boolean() && !value.get<bool>());
+  return value.empty() || (value.is_boolean() && !value.get<bool>()) ||
+         (value.is_string() && value.get_ref<const std::string&>().empty());
 }
 
 // What this server knows and does not do; honouring it silently would be a wrong answer.
@@ -111,6 +113,11 @@ void RefuseUnsupported(Fields& fields) {
     if (const Json* value = fields.Find(name); value != nullptr && !IsEmpty(*value)) {
       fields.Fail(UnsupportedField(name, "is not supported by this server: leave it out"));
     }
+  }
+  // Without tools there is nothing to choose.
+  if (const Json* choice = fields.Find("tool_choice");
+      choice != nullptr && *choice != "none" && *choice != "auto") {
+    fields.Fail(UnsupportedField("tool_choice", "is not supported by this server: leave it out"));
   }
   if (const auto beams = fields.Count("num_beams"); beams.value_or(1) > 1) {
     fields.Fail(UnsupportedField("num_beams", "must be 1: beam search is not supported"));
@@ -157,21 +164,25 @@ absl::Status AddPrompts(const Json* prompt, const v1::GenerateRequest& common, G
   if (prompt == nullptr) {
     return WrongField("prompt", "is missing");
   }
-  const Json one = Json::array({*prompt});
-  const bool several = prompt->is_array() && !IsListOfIds(*prompt);
-  const Json& prompts = several ? *prompt : one;
-  if (prompts.empty() || prompts.size() > kMaxPrompts) {
-    return WrongField(
-        "prompt", absl::StrFormat("has %d entries, must have 1..%d", prompts.size(), kMaxPrompts));
-  }
-  for (const Json& entry : prompts) {
+  const auto add = [&](const Json& entry) -> absl::Status {
     v1::GenerateRequest& request = call.requests.emplace_back(common);
     if (entry.is_string()) {
       request.set_text(entry.get<std::string>());
-      continue;
+      return absl::OkStatus();
     }
     YANGTUO_ASSIGN_OR_RETURN(const auto ids, TokenIdsOf("prompt", entry));
     request.mutable_token_ids()->mutable_ids()->Assign(ids.begin(), ids.end());
+    return absl::OkStatus();
+  };
+  if (!prompt->is_array() || IsListOfIds(*prompt)) {
+    return add(*prompt);
+  }
+  if (prompt->empty() || prompt->size() > kMaxPrompts) {
+    return WrongField(
+        "prompt", absl::StrFormat("has %d entries, must have 1..%d", prompt->size(), kMaxPrompts));
+  }
+  for (const Json& entry : *prompt) {
+    YANGTUO_RETURN_IF_ERROR(add(entry));
   }
   return absl::OkStatus();
 }
@@ -203,6 +214,9 @@ absl::StatusOr<std::string> ContentOf(const std::string& path, const Json& messa
   }
   if (content->is_array()) {
     return TextOfParts(field, *content);
+  }
+  if (content->is_null() && message["role"] == "assistant") {
+    return "";  // what clients send back of an answer without a text
   }
   return WrongField(field, "must be a string or a list of text parts");
 }
@@ -245,6 +259,7 @@ absl::StatusOr<GenerateCall> ParseGenerateCall(Api api, const Json& body) {
   ReadStop(api, fields, *request.mutable_stop());
   ReadConstraint(fields, *request.mutable_sampling());
   RefuseUnsupported(fields);
+  call.logprobs = request.sampling().has_logprobs();
   ReadStreaming(fields, call);
   ReadChoices(fields, call, request);
   if (const auto echo = fields.Bool("echo"); echo.value_or(false)) {

@@ -18,6 +18,7 @@ struct GenerateCall {
   // One for each prompt (several for /v1/completions only), equal in all else.
   std::vector<v1::GenerateRequest> requests;
   std::uint32_t choices = 1;  // shown of each prompt; requests ask for best_of of them
+  bool logprobs = false;      // shown; best_of makes requests ask for them, too
   bool stream = false;
   bool include_usage = false;
 };

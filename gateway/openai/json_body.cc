@@ -1,19 +1,28 @@
 #include "gateway/openai/json_body.h"
 
+#include <array>
 #include <cmath>
+#include <cstddef>
 #include <limits>
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "inference_core/base/status_macros.h"
 #include "services/common/status.h"
 
 namespace yangtuo::gateway::openai {
 namespace {
 
-constexpr int kMaxDepth = 64;
+constexpr double kTwoTo63 = 9223372036854775808.0;  // no int64_t any more
+constexpr std::size_t kMaxDepth = 64;
+constexpr int kMaxMembers = 1024;
+constexpr int kMaxAllMembers = 65536;
 
-bool IsNestedTooDeep(std::string_view text) {
-  int depth = 0;
+// Looks at the marks between the strings alone, before anything is built.
+absl::Status CheckShape(std::string_view text) {
+  std::array<int, kMaxDepth + 1> members{};  // of the object at this depth
+  std::size_t depth = 0;
+  int all_members = 0;
   bool in_string = false;
   for (std::size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
@@ -27,13 +36,19 @@ bool IsNestedTooDeep(std::string_view text) {
       in_string = true;
     } else if (c == '[' || c == '{') {
       if (++depth > kMaxDepth) {
-        return true;
+        return absl::InvalidArgumentError(
+            absl::StrFormat("the request body is nested more than %d deep", kMaxDepth));
       }
-    } else if (c == ']' || c == '}') {
+      members[depth] = 0;
+    } else if ((c == ']' || c == '}') && depth > 0) {
       --depth;
+    } else if (c == ':' && (++members[depth] > kMaxMembers || ++all_members > kMaxAllMembers)) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("the request body has more than %d members in one object, or %d in all",
+                          kMaxMembers, kMaxAllMembers));
     }
   }
-  return false;
+  return absl::OkStatus();
 }
 
 const char* NameOf(const Json& value) {
@@ -56,10 +71,7 @@ const char* NameOf(const Json& value) {
 }  // namespace
 
 absl::StatusOr<Json> ParseBody(std::string_view body) {
-  if (IsNestedTooDeep(body)) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("the request body is nested more than %d deep", kMaxDepth));
-  }
+  YANGTUO_RETURN_IF_ERROR(CheckShape(body));
   try {
     Json parsed = Json::parse(body.begin(), body.end());
     if (!parsed.is_object()) {
@@ -74,7 +86,7 @@ absl::StatusOr<Json> ParseBody(std::string_view body) {
 }
 
 absl::Status WrongField(std::string_view field, std::string_view description) {
-  return InvalidField(field, description);
+  return WithReason(InvalidField(field, description), "INVALID_FIELD");
 }
 
 absl::Status UnsupportedField(std::string_view field, std::string_view description) {
@@ -116,7 +128,8 @@ std::optional<std::int64_t> Fields::Integer(const char* name, std::int64_t low, 
   }
   // Some clients write 16.0; 64-bit integers do not all fit a double.
   const double number = value->get<double>();
-  const bool whole = value->is_number_integer() || number == std::floor(number);
+  const bool whole =
+      value->is_number_integer() || (number == std::floor(number) && std::abs(number) < kTwoTo63);
   if (!whole || number < static_cast<double>(low) || number > static_cast<double>(high)) {
     Fail(WrongField(
         name, absl::StrFormat("is %s, must be an integer in %d..%d", value->dump(), low, high)));

@@ -16,22 +16,21 @@ bool IsListOf(const Json& value, bool (Json::*is_kind)() const noexcept) {
   return value.is_array() && !value.empty() && (value.front().*is_kind)();
 }
 
-absl::Status ReadInputs(const Json* input, EmbedCall& call) {
+absl::Status ReadInputs(Fields& fields, EmbedCall& call) {
+  const Json* input = fields.Find("input");
   if (input == nullptr) {
     return WrongField("input", "is missing");
   }
-  if (IsListOf(*input, &Json::is_array) || IsListOf(*input, &Json::is_number)) {
-    const Json one = Json::array({*input});
-    for (const Json& ids : input->front().is_array() ? *input : one) {
-      YANGTUO_ASSIGN_OR_RETURN(auto list, TokenIdsOf("input", ids));
-      call.token_inputs.push_back(std::move(list));
+  if (IsListOf(*input, &Json::is_number)) {
+    YANGTUO_ASSIGN_OR_RETURN(call.token_inputs.emplace_back(), TokenIdsOf("input", *input));
+  } else if (IsListOf(*input, &Json::is_array)) {
+    for (const Json& ids : *input) {
+      YANGTUO_ASSIGN_OR_RETURN(call.token_inputs.emplace_back(), TokenIdsOf("input", ids));
     }
-    return absl::OkStatus();
-  }
-  const Json holder = {{"input", *input}};
-  Fields fields(holder);
-  for (std::string& text : fields.Texts("input")) {
-    call.request.add_texts(std::move(text));
+  } else {
+    for (std::string& text : fields.Texts("input")) {
+      call.request.add_texts(std::move(text));
+    }
   }
   return fields.status();
 }
@@ -77,7 +76,7 @@ absl::StatusOr<EmbedCall> ParseEmbedCall(const Json& body) {
     }
   }
   YANGTUO_RETURN_IF_ERROR(fields.status());
-  YANGTUO_RETURN_IF_ERROR(ReadInputs(fields.Find("input"), call));
+  YANGTUO_RETURN_IF_ERROR(ReadInputs(fields, call));
   return call;
 }
 

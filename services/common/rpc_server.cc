@@ -22,7 +22,7 @@
 namespace yangtuo {
 namespace {
 
-constexpr int kMaxMessageBytes = 256 * 1024 * 1024;
+constexpr int kMaxAnswerBytes = 256 << 20;
 // No call for so long means that no more are on their way from peers that watch our health.
 constexpr Duration kQuietBeforeEnd = std::chrono::milliseconds(50);
 
@@ -39,9 +39,9 @@ class WithoutReflection final : public grpc::ServerBuilderOption {
   }
 };
 
-void SetTransportOptions(grpc::ServerBuilder& builder) {
-  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
-  builder.SetMaxSendMessageSize(kMaxMessageBytes);
+void SetTransportOptions(const ServiceOptions& options, grpc::ServerBuilder& builder) {
+  builder.SetMaxReceiveMessageSize(options.max_request_bytes);
+  builder.SetMaxSendMessageSize(kMaxAnswerBytes);
   // With port sharing a second process would silently take half of the connections.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   // Our clients ping every 10 s, also without a call; gRPC's default would disconnect them.
@@ -85,7 +85,7 @@ absl::Status RpcServer::State::Listen(const ServiceOptions& options,
   if (!options.reflection) {
     builder.SetOption(std::make_unique<WithoutReflection>());
   }
-  SetTransportOptions(builder);
+  SetTransportOptions(options, builder);
   std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
   interceptors.push_back(calls.NewInterceptorFactory());
   builder.experimental().SetInterceptorCreators(std::move(interceptors));
@@ -213,20 +213,6 @@ void BlockTerminationSignals() {
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-}
-
-int WaitForTermination() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
-  int number = 0;
-  while (sigwait(&signals, &number) != 0) {
-  }
-  // From here on the default action applies in this thread, and a signal to the process is
-  // delivered to a thread that does not block it: the second one ends the process at once.
-  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
-  return number;
 }
 
 }  // namespace yangtuo

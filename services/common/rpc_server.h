@@ -45,8 +45,5 @@ class RpcServer {
 
 // Blocks SIGTERM and SIGINT for all threads that start afterwards (call first in main).
 void BlockTerminationSignals();
-// Waits for one of them; returns its number. A second one during the drain ends the process at
-// once.
-int WaitForTermination();
 
 }  // namespace yangtuo

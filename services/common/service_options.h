@@ -42,6 +42,8 @@ struct ServiceOptions {
   ServerTls tls = {};
   ClientTls peer_tls = {};
   bool reflection = true;
+  // Of one message that a client sends. Inner services exchange hidden states.
+  int max_request_bytes = 256 << 20;
   Duration drain_limit = std::chrono::seconds(30);
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;

@@ -234,6 +234,30 @@ TEST_F(AccessApiTest, TokensOfPromptsAndAnswersAreCharged) {
   EXPECT_THAT(refused.head, HasSubstr("x-ratelimit-remaining-tokens: 0"));
 }
 
+// What was embedded costs, whatever became of the answer.
+TEST_F(AccessApiTest, TokensOfEmbeddingsAreChargedBeforeTheyAreComputed) {
+  key_.tokens_per_minute = 60;
+  testing::FakeWorkerScript script = Says("ok");
+  script.embed = [](const auto&) {
+    return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "queue full");
+  };
+  worker_.SetScript(script);
+  Start();
+  const std::string large = json{{"input", std::string(200, 'a')}}.dump();
+  EXPECT_EQ(Ask("one", "POST", "/v1/embeddings", large).body["error"]["message"], "queue full");
+  EXPECT_THAT(
+      Ask("one", "POST", "/v1/embeddings", large).body["error"]["message"].get<std::string>(),
+      HasSubstr("60 tokens a minute"));
+}
+
+TEST_F(AccessApiTest, AnUploadWithoutAKeyIsRefusedBeforeItsBody) {
+  Start();
+  RawClient client(cluster_->gateway().http_port());
+  client.Send("POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{");
+  EXPECT_THAT(client.ReadToEnd(),
+              AllOf(HasSubstr("HTTP/1.1 401"), HasSubstr("authentication_error")));
+}
+
 TEST_F(AccessApiTest, OnlySoManyRequestsRunAtATime) {
   key_.max_requests = 1;
   testing::FakeWorkerScript script = Says("ok");

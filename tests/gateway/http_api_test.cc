@@ -148,6 +148,26 @@ TEST_F(HttpApiTest, EmbedsTextsAndTokens) {
   EXPECT_EQ(Ask(port_, "POST", "/v1/embeddings", R"({"input": [[100000]]})").status, 400);
 }
 
+TEST_F(HttpApiTest, AnEchoHasANameForEveryTokenAndNoProbabilityForTheFirst) {
+  worker_.SetScript(Says("yz"));
+  const HttpReply reply =
+      Ask(port_, "POST", "/v1/completions", R"({"prompt": "羊b", "echo": true, "logprobs": 1})");
+  ASSERT_EQ(reply.status, 200) << reply.body;
+  const json& choice = reply.body["choices"][0];
+  EXPECT_EQ(choice["text"], "羊byz");
+  const json& logprobs = choice["logprobs"];
+  // BOS and the bytes of a character have no text of their own.
+  EXPECT_EQ(logprobs["tokens"],
+            json::array({"", "bytes:\\xe7", "bytes:\\xbe", "bytes:\\x8a", "b", "y", "z"}));
+  EXPECT_EQ(logprobs["token_logprobs"][0], nullptr);
+  EXPECT_EQ(logprobs["top_logprobs"][0], nullptr);
+  EXPECT_EQ(logprobs["token_logprobs"][1], -1);
+  EXPECT_EQ(logprobs["text_offset"], json::array({0, 0, 1, 1, 1, 2, 3})) << "characters";
+  EXPECT_NE(Ask(port_, "POST", "/v1/completions", R"({"prompt": "a", "best_of": 2, "logprobs": 0})")
+                .body["choices"][0]["logprobs"],
+            nullptr);
+}
+
 TEST_F(HttpApiTest, TokenizesAndBack) {
   const HttpReply tokens = Ask(port_, "POST", "/tokenize", R"({"prompt": "ab"})");
   EXPECT_EQ(tokens.body["tokens"], json::array({1, 100, 101}));
@@ -169,6 +189,7 @@ TEST_F(HttpApiTest, TellsItsModelsAndHealth) {
   EXPECT_EQ(models.body["data"][0]["max_model_len"], 512);
   EXPECT_EQ(Ask(port_, "GET", "/v1/models/fake-model").body["id"], "fake-model");
   EXPECT_EQ(Ask(port_, "GET", "/v1/models/none").status, 404);
+  EXPECT_EQ(Ask(port_, "GET", "/v1/models/").body["error"]["code"], "unknown_url");
   EXPECT_EQ(Ask(port_, "GET", "/health").status, 200);
   EXPECT_EQ(Ask(port_, "GET", "/version").status, 200);
 }
@@ -190,12 +211,25 @@ TEST_F(HttpApiTest, AClientThatLeavesFreesWhatItHeld) {
 
 TEST_F(HttpApiTest, AWorkerLostForGoodMidStreamIsAnErrorEventAfterTheText) {
   testing::FakeWorkerScript script = Says("abc");
-  script.fail_at = 2;
+  script.hold_at = 2;
+  worker_.SetScript(script);
+  RawClient client(port_);
+  client.Send(
+      "POST /v1/completions HTTP/1.0\r\nContent-Length: 31\r\n\r\n"
+      R"({"prompt": "a", "stream": true})");
+  EXPECT_THAT(client.ReadUntil("\"text\":\"b\""), HasSubstr("text/event-stream"));
+  worker_.Kill();
+  EXPECT_THAT(client.ReadToEnd(), HasSubstr("data: {\"error\":"));
+}
+
+TEST_F(HttpApiTest, AWorkerThatFailsIsAnErrorStatus) {
+  testing::FakeWorkerScript script = Says("abc");
+  script.fail_at = 0;
   script.failure = grpc::Status(grpc::StatusCode::INTERNAL, "bug");
   worker_.SetScript(script);
-  const auto events = Stream(port_, "/v1/completions", R"({"prompt": "a", "stream": true})");
-  EXPECT_TRUE(json::parse(events.back()).contains("error")) << events.back();
-  EXPECT_EQ(Ask(port_, "POST", "/v1/completions", R"({"prompt": "a"})").status, 500);
+  for (const char* body : {R"({"prompt": "a"})", R"({"prompt": "a", "stream": true})"}) {
+    EXPECT_EQ(Ask(port_, "POST", "/v1/completions", body).status, 500);
+  }
 }
 
 TEST(HttpOverloadTest, AFullGatewayAnswersAtOnceWithRetryAfter) {
@@ -214,6 +248,25 @@ TEST(HttpOverloadTest, AFullGatewayAnswersAtOnceWithRetryAfter) {
   EXPECT_EQ(second.status, 429);
   EXPECT_THAT(second.head, HasSubstr("Retry-After: 1"));
   EXPECT_EQ(second.body["error"]["type"], "rate_limit_error");
+}
+
+// What goes wrong before the first token is a status, with or without a stream: clients retry
+// those.
+TEST(HttpOverloadTest, AStreamThatNoWorkerHasRoomForIsRefusedBeforeItBegins) {
+  testing::FakeWorkerScript script = Says("abc");
+  script.fail_at = 0;
+  script.failure = {grpc::StatusCode::RESOURCE_EXHAUSTED, "queue full"};
+  FakeWorker worker(script);
+  FakeTokenizer tokenizer;
+  Cluster cluster({&worker}, {&tokenizer});
+  for (const char* path : {"/v1/completions", "/v1/chat/completions"}) {
+    const HttpReply reply =
+        Ask(cluster.gateway().http_port(), "POST", path,
+            R"({"prompt": "b", "messages": [{"role": "user", "content": "b"}], "stream": true})");
+    EXPECT_EQ(reply.status, 429);
+    EXPECT_THAT(reply.head, HasSubstr("Retry-After: 1"));
+    EXPECT_EQ(reply.body["error"]["type"], "rate_limit_error") << reply.body;
+  }
 }
 
 TEST(HttpDrainTest, RunningAnswersEndAndHealthSaysSo) {

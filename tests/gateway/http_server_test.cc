@@ -30,6 +30,10 @@ class EchoServer {
         options,
         {.handle = [this](HttpRequest request,
                           std::shared_ptr<HttpExchange> exchange) { Handle(request, exchange); },
+         .admit = [](const HttpRequest& head) -> std::optional<HttpResponse> {
+           return head.path == "/closed" ? std::optional(HttpResponse{.status = 401})
+                                         : std::nullopt;
+         },
          .refuse =
              [](int status, const std::string& message) {
                return HttpResponse{.status = status, .body = message};
@@ -123,11 +127,21 @@ TEST(HttpServerTest, RefusesWhatIsNoRequestAndClosesTheConnection) {
         std::pair{"POST / HTTP/1.1\r\nContent-Length: 4\r\nTransfer-Encoding: "
                   "chunked\r\n\r\n0\r\n\r\n",
                   "HTTP/1.1 400"},
-        std::pair{"GET /a b HTTP/1.1\r\n\r\n", "HTTP/1.1 400"}}) {
+        std::pair{"GET /a b HTTP/1.1\r\n\r\n", "HTTP/1.1 400"},
+        std::pair{"GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 400"},  // no Host
+        // Where such a body ends, another server may think otherwise.
+        std::pair{"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, gzip\r\n\r\n"
+                  "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n",
+                  "HTTP/1.1 501"},
+        std::pair{"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"
+                  "0\r\n\r\n",
+                  "HTTP/1.1 501"}}) {
     EchoServer echo;
     RawClient client(echo.port());
     client.Send(bytes);
-    EXPECT_THAT(client.ReadToEnd(), StartsWith(status)) << bytes;
+    const std::string answer = client.ReadToEnd();
+    EXPECT_THAT(answer, AllOf(StartsWith(status), HasSubstr("X-Request-Id: "))) << bytes;
+    EXPECT_THAT(answer, Not(HasSubstr("smuggled")));
   }
 }
 
@@ -140,12 +154,63 @@ TEST(HttpServerTest, BoundsHeadersAndBodies) {
   large_header.Send("GET / HTTP/1.1\r\nX: " + std::string(5000, 'x') + "\r\n\r\n");
   EXPECT_THAT(large_header.ReadToEnd(), StartsWith("HTTP/1.1 431"));
   RawClient large_body(echo.port());
-  large_body.Send("POST / HTTP/1.1\r\nContent-Length: 101\r\n\r\n" + std::string(101, 'x'));
+  large_body.Send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 101\r\n\r\n" +
+                  std::string(101, 'x'));
   EXPECT_THAT(large_body.ReadToEnd(), StartsWith("HTTP/1.1 413"));
   RawClient large_chunks(echo.port());
-  large_chunks.Send("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n80\r\n" +
+  large_chunks.Send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n80\r\n" +
                     std::string(128, 'x') + "\r\n0\r\n\r\n");
   EXPECT_THAT(large_chunks.ReadToEnd(), StartsWith("HTTP/1.1 413"));
+}
+
+TEST(HttpServerTest, ABodyIsInvitedWhenTheClientWaitsForThat) {
+  EchoServer echo;
+  RawClient client(echo.port());
+  client.Send("POST /a HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
+  EXPECT_THAT(client.ReadUntil("\r\n\r\n"), StartsWith("HTTP/1.1 100"));
+  client.Send("abc");
+  EXPECT_THAT(client.ReadAnswer(), EndsWith("POST /a [abc]"));
+}
+
+TEST(HttpServerTest, ABodyThatIsNotWantedIsNotWaitedFor) {
+  EchoServer echo;
+  for (const char* expect : {"", "Expect: 100-continue\r\n"}) {
+    RawClient client(echo.port());
+    client.Send(std::string("POST /closed HTTP/1.1\r\nHost: x\r\n") + expect +
+                "Content-Length: 1000000\r\n\r\n");
+    EXPECT_THAT(client.ReadToEnd(), StartsWith("HTTP/1.1 401"));
+  }
+}
+
+TEST(HttpServerTest, BoundsTheBodiesOfAllConnectionsTogether) {
+  HttpOptions options;
+  options.limits.all_body_bytes = 1000;
+  options.limits.body_time = std::chrono::seconds(1);
+  EchoServer echo(options);
+  const std::string head = "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n";
+  // Unless the second one's bytes are read first: then both end for being late.
+  EXPECT_TRUE(Eventually([&] {
+    RawClient first(echo.port());
+    first.Send(head + std::string(800, 'x'));
+    RawClient second(echo.port());
+    second.Send(head + std::string(300, 'x'));
+    return second.ReadToEnd().rfind("HTTP/1.1 503", 0) == 0;
+  }));
+  // They count no longer when their clients have left.
+  EXPECT_TRUE(Eventually([&] { return echo.server().connections() == 0; }));
+  for (int i = 0; i < 3; ++i) {
+    RawClient client(echo.port());
+    client.Send(head + std::string(800, 'x'));
+    client.Send(std::string(100, 'x'));
+    EXPECT_THAT(client.ReadAnswer(), StartsWith("HTTP/1.1 200"));
+  }
+}
+
+TEST(HttpServerTest, TakesTargetsThatNameTheServer) {
+  EchoServer echo;
+  RawClient client(echo.port());
+  client.Send("GET http://x/a?b HTTP/1.1\r\nHost: x\r\n\r\n");
+  EXPECT_THAT(client.ReadAnswer(), EndsWith("GET /a []"));
 }
 
 TEST(HttpServerTest, EndsAClientThatSendsItsHeadersTooSlowly) {
@@ -170,8 +235,11 @@ TEST(HttpServerTest, EndsAnIdleConnectionAndSaysWhenABodyIsLate) {
   EchoServer echo(options);
   RawClient idle(echo.port());
   EXPECT_EQ(idle.ReadToEnd(), "");
-  RawClient late(echo.port());
-  late.Send("POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nhalf");
+  // With an idle limit of its own: this one must have time to send its first byte.
+  options.limits.idle = std::chrono::seconds(60);
+  EchoServer patient(options);
+  RawClient late(patient.port());
+  late.Send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf");
   EXPECT_THAT(late.ReadToEnd(), StartsWith("HTTP/1.1 408"));
 }
 

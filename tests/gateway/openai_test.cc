@@ -50,6 +50,25 @@ TEST(ParseBodyTest, BoundsTheDepthButNotBracketsInStrings) {
   EXPECT_TRUE(ParseBody("{\"a\": \"" + std::string(100, '[') + "\\\"[\"}").ok());
 }
 
+TEST(ParseBodyTest, BoundsTheMembersOfOneObjectAndOfAll) {
+  const auto object = [](int members) {
+    std::string text = "{";
+    for (int i = 0; i < members; ++i) {
+      text.append(i == 0 ? "\"k" : ",\"k").append(std::to_string(i)).append("\": \"a:b\"");
+    }
+    return text + "}";
+  };
+  EXPECT_TRUE(ParseBody(object(1024)).ok());
+  EXPECT_EQ(ParseBody(object(1025)).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_FALSE(ParseBody("{\"a\": [" + object(1025) + "]}").ok());
+  std::string many = "{\"a\": [" + object(1000);
+  for (int i = 0; i < 64; ++i) {
+    many.append(",").append(object(1000));
+  }
+  EXPECT_TRUE(ParseBody(many + "]}").ok());
+  EXPECT_FALSE(ParseBody(many + "," + object(1000) + "]}").ok());
+}
+
 TEST(ChatRequestTest, EverySamplingFieldArrives) {
   const GenerateCall call = Chat(R"(, "model": "m", "temperature": 0.25, "top_p": 0.5, "top_k": 7,
       "min_p": 0.125, "repetition_penalty": 1.5, "presence_penalty": 1, "frequency_penalty": -1,
@@ -106,6 +125,9 @@ TEST(ChatRequestTest, MessagesOfAllClientsAreUnderstood) {
                                    {"type": "text", "text": "part two"}]}])"));
   ASSERT_TRUE(chat.ok()) << chat.status();
   ASSERT_EQ(chat->messages_size(), 4);
+  // An answer that was nothing but a call of a tool has no text.
+  EXPECT_TRUE(ParseMessages(Json::parse(R"([{"role": "assistant", "content": null}])")).ok());
+  EXPECT_FALSE(ParseMessages(Json::parse(R"([{"role": "user", "content": null}])")).ok());
   EXPECT_EQ(chat->messages(0).role(), "system");
   EXPECT_EQ(chat->messages(1).content(), "old key");
   EXPECT_EQ(chat->messages(3).content(), "part one, part two");
@@ -120,6 +142,15 @@ TEST(ChatRequestTest, WrongValuesAreNamed) {
     return R"({"messages": [{"role": "user", "content": "hi"}], )" + member + "}";
   };
   EXPECT_EQ(Refusal(Api::kChat, with(R"("temperature": "hot")")).first, "temperature");
+  EXPECT_EQ(Refusal(Api::kChat, with(R"("temperature": "hot")")).second, "invalid_value");
+  EXPECT_EQ(Refusal(Api::kChat, with(R"("logprobs": true, "top_logprobs": 21)")).first,
+            "top_logprobs");
+  EXPECT_EQ(Refusal(Api::kChat, with(R"("tool_choice": "required")")).first, "tool_choice");
+  EXPECT_EQ(Refusal(Api::kChat, with(R"("seed": 9.3e18)")).first, "seed");
+  EXPECT_TRUE(
+      ParseGenerateCall(Api::kCompletions,
+                        Json::parse(R"({"prompt": "a", "suffix": "", "tool_choice": "auto"})"))
+          .ok());
   EXPECT_EQ(Refusal(Api::kChat, with(R"("n": 1.5)")).first, "n");
   EXPECT_EQ(Refusal(Api::kChat, with(R"("n": -1)")).first, "n");
   EXPECT_EQ(Refusal(Api::kChat, with(R"("stop": [1])")).first, "stop");

@@ -74,8 +74,11 @@ void AnswerPrinter::Finish() {
 void AnswerPrinter::PrintLogprobs(std::uint32_t choice) {
   std::string lines;
   for (const v1::PositionLogprobs& position : logprobs_[choice]) {
-    absl::StrAppendFormat(&lines, "%9.4f  %6u  %s", position.chosen().logprob(),
-                          position.chosen().token_id(), Quoted(position.chosen().token()));
+    const v1::TokenLogprob& chosen = position.chosen();
+    absl::StrAppendFormat(
+        &lines, "%9s  %6u  %s",
+        chosen.has_logprob() ? absl::StrFormat("%.4f", chosen.logprob()) : std::string("-"),
+        chosen.token_id(), Quoted(chosen.token()));
     const char* separator = "   of: ";
     for (const v1::TokenLogprob& candidate : position.top()) {
       absl::StrAppendFormat(&lines, "%s%s %.4f", separator, Quoted(candidate.token()),
