@@ -168,6 +168,21 @@ class SafetyTest(unittest.TestCase):
             self.assertEqual(policies["default-deny"], {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]})
             self.assertIn("dns", policies)
 
+    def test_the_table_says_which_overlays_have_keys_and_tls(self):
+        table = dict(re.findall(r"^\| `([a-z-]+)` \|[^|]*\| ([^|]*) \|", (K8S / "README.md").read_text(), re.MULTILINE))
+        self.assertEqual(sorted(table), OVERLAYS)
+        for overlay in OVERLAYS:
+            objects = render(overlay)
+            values = {}
+            for _, template in pod_templates(objects):
+                for container in services(template):
+                    values.update(environment(container, template, objects))
+            has = [name for name, variable in (("keys", "YANGTUO_GATEWAY_API_KEYS_FILE"), ("TLS", "YANGTUO_GATEWAY_TLS_CERT"))
+                   if variable in values]
+            self.assertEqual(table[overlay], ", ".join(has) or "none", overlay)
+        for overlay in ("production", "production-keda"):
+            self.assertIn("keys", table[overlay])
+
     def test_every_set_of_pods_has_a_disruption_budget_that_lets_a_node_drain(self):
         for overlay in OVERLAYS:
             objects = render(overlay)
