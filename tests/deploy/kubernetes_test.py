@@ -49,6 +49,13 @@ def component(container):
     return container["command"][0].removeprefix("yangtuo-")
 
 
+def fewest_replicas(objects):
+    """{(kind, name): fewest replicas} of all that an autoscaler scales."""
+    return {(o["spec"]["scaleTargetRef"]["kind"], o["spec"]["scaleTargetRef"]["name"]):
+            o["spec"].get("minReplicas", o["spec"].get("minReplicaCount"))
+            for o in of_kind(objects, "HorizontalPodAutoscaler", "ScaledObject")}
+
+
 def listens(container, values):
     """{flag: port} of a container's addresses, as its variables say or by default."""
     program = container["command"][0]
@@ -190,10 +197,24 @@ class SafetyTest(unittest.TestCase):
             for name, template in pod_templates(objects):
                 matching = [b for b in budgets if selects(b["selector"]["matchLabels"], template)]
                 self.assertEqual(len(matching), 1, f"{overlay}: {name}")
+            fewest = fewest_replicas(objects)
             for o in of_kind(objects, "Deployment"):
                 budget = next(b for b in budgets if selects(b["selector"]["matchLabels"], o["spec"]["template"]))
-                self.assertTrue("maxUnavailable" in budget or budget["minAvailable"] < o["spec"]["replicas"],
+                replicas = fewest.get((o["kind"], o["metadata"]["name"])) or o["spec"]["replicas"]
+                self.assertTrue("maxUnavailable" in budget or budget["minAvailable"] < replicas,
                                 f"{overlay}: {o['metadata']['name']}")
+
+    def test_an_apply_leaves_the_number_of_replicas_to_the_autoscaler(self):
+        scaled = {}
+        for overlay in OVERLAYS:
+            objects = render(overlay)
+            fewest = fewest_replicas(objects)
+            scaled[overlay] = {name for _, name in fewest}
+            for o in of_kind(objects, "Deployment", "StatefulSet", "LeaderWorkerSet"):
+                self.assertEqual("replicas" in o["spec"], (o["kind"], o["metadata"]["name"]) not in fewest,
+                                 f"{overlay}: {o['kind']} {o['metadata']['name']}")
+        for overlay in ("production", "production-keda", "sharded"):
+            self.assertEqual(scaled[overlay], {"gateway", "tokenizer", "worker"}, overlay)
 
 
 class ReferencesTest(unittest.TestCase):
