@@ -217,6 +217,19 @@ class SafetyTest(unittest.TestCase):
             self.assertEqual(scaled[overlay], {"gateway", "tokenizer", "worker"}, overlay)
 
 
+    def test_a_rolling_update_has_room_for_the_pod_that_comes_first(self):
+        """A pod that may not stand beside its own kind, and must be there before another one goes, needs a machine more
+        than there are replicas: where there is none, the update stands still."""
+        for overlay in OVERLAYS:
+            for o in of_kind(render(overlay), "Deployment", "LeaderWorkerSet"):
+                rolling = o["spec"].get("strategy", {}).get("rollingUpdate") or o["spec"]["rolloutStrategy"]["rollingUpdateConfiguration"]
+                for name, template in pod_templates([o]):
+                    anti = template["spec"].get("affinity", {}).get("podAntiAffinity", {})
+                    required = [term for term in anti.get("requiredDuringSchedulingIgnoredDuringExecution", [])
+                                if selects(term["labelSelector"]["matchLabels"], template)]
+                    self.assertFalse(required and rolling["maxUnavailable"] == 0, f"{overlay}: {name}")
+
+
 class ReferencesTest(unittest.TestCase):
     def test_selectors_select_what_is_there(self):
         for overlay in OVERLAYS:
