@@ -267,6 +267,24 @@ class ReferencesTest(unittest.TestCase):
                 for template in some(o["spec"]["selector"]["matchLabels"], "InferencePool"):
                     self.assertEqual([p["number"] for p in o["spec"]["targetPorts"]], [ports_of(template)["http"]])
 
+    def test_services_name_the_protocol_that_the_gateway_speaks(self):
+        cleartext = {"grpc": "kubernetes.io/h2c", "http": "http"}
+        seen = set()
+        for overlay in OVERLAYS:
+            objects = render(overlay)
+            for _, template in pod_templates(objects):
+                for container in services(template):
+                    if component(container) != "gateway":
+                        continue
+                    tls = "YANGTUO_GATEWAY_TLS_CERT" in environment(container, template, objects)
+                    for o in of_kind(objects, "Service"):
+                        for port in o["spec"]["ports"]:
+                            if "appProtocol" in port and selects(o["spec"]["selector"], template):
+                                self.assertEqual(port["appProtocol"], "https" if tls else cleartext[port["name"]],
+                                                 f"{overlay}: {o['metadata']['name']}")
+                                seen.add((overlay, o["metadata"]["name"], port["name"]))
+        self.assertLessEqual({("production", name, port) for name in ("gateway", "gateways") for port in cleartext}, seen)
+
     def test_policies_open_the_ports_that_the_pods_listen_on(self):
         """Every port but the admin one is reachable by whom it is for, and no policy names any other port."""
         for overlay in OVERLAYS:
