@@ -10,7 +10,7 @@ PAGES = [*sorted((SOURCE / "deploy").glob("*.md")), SOURCE / "deploy/image/READM
          SOURCE / "k8s/README.md"]
 # Flags of other programs that the pages name.
 FOREIGN = {"minutes", "history", "rm", "from-file", "dry-run", "read-only", "cap-drop", "scale", "name", "preset", "arrivals", "plot",
-           "costs", "from-literal", "running-target", "up-window"}
+           "costs", "from-literal", "running-target", "up-window", "for", "timeout"}
 
 
 def commands():

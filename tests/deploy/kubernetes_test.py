@@ -160,6 +160,18 @@ class SafetyTest(unittest.TestCase):
                  for role in ("leaderTemplate", "workerTemplate")}
         self.assertGreater(sleep["workerTemplate"], sleep["leaderTemplate"])
 
+    def test_an_update_takes_one_group_of_shards_at_a_time(self):
+        """StatefulSets know nothing of each other: with several groups, somebody has to take one after the other."""
+        readme = (K8S / "README.md").read_text()
+        for overlay in OVERLAYS:
+            sets = [o for o in of_kind(render(overlay), "StatefulSet") if "yangtuo-group" in o["metadata"]["labels"]]
+            for o in sets:
+                self.assertEqual(o["spec"]["updateStrategy"], {"type": "OnDelete"}, f"{overlay}: {o['metadata']['name']}")
+            if sets:
+                self.assertIn(f"-l yangtuo-group={sets[0]['spec']['template']['metadata']['labels']['yangtuo-group']}\n", readme)
+                self.assertIn(f"pod/{sets[0]['metadata']['name']}-0 ", readme)
+        self.assertEqual(len(of_kind(render("sharded-statefulset"), "StatefulSet")), 2)
+
     def test_workers_own_whole_cores(self):
         for name, template, _ in every_pod():
             if template["metadata"]["labels"]["app.kubernetes.io/component"] not in ("worker", "server"):
