@@ -10,7 +10,7 @@ import tempfile
 import unittest
 
 from manifests import K8S, OVERLAYS, all_containers, environment, of_kind, pod_templates, read_documents, render, selects
-from programs import BINARIES, POEM_ALPACA, PREFIXES, default_listen, flag_of, flags, node_folder, run
+from programs import BINARIES, POEM_ALPACA, PREFIXES, SOURCE, default_listen, flag_of, flags, node_folder, run
 
 # The endpoint picker of an InferencePool comes from its own chart.
 PICKER = {"matchLabels": {"inferencepool": "yangtuo"}}
@@ -106,6 +106,18 @@ class RenderingTest(unittest.TestCase):
         groups["spec"]["leaderWorkerTemplate"]["restartPolicy"] = "Always"
         groups["spec"]["leaderWorkerTemplate"]["workerTemplate"]["spec"]["containers"][0]["ports"][0]["containerPort"] = "x"
         self.assertEqual(len(problems([groups])), 2, problems([groups]))
+
+
+    def test_every_image_has_the_tag_of_this_version(self):
+        """A kubelet takes it from its node where it is there, and nobody gets another one by surprise."""
+        version = re.search(r"project\(yangtuo VERSION (\S+)", (SOURCE / "CMakeLists.txt").read_text())[1]
+        for name, template, _ in every_pod():
+            for container in all_containers(template):
+                self.assertRegex(container["image"], rf"^(registry\.example\.com/)?yangtuo:{re.escape(version)}$", name)
+                self.assertNotIn("imagePullPolicy", container, name)
+        build = f"docker build -f deploy/image/Dockerfile -t yangtuo:{version} -t yangtuo .\n"
+        for page in ("k8s/README.md", "deploy/image/Dockerfile", "deploy/compose.yaml"):
+            self.assertIn(build, (SOURCE / page).read_text(), page)
 
 
 class SafetyTest(unittest.TestCase):
