@@ -197,7 +197,10 @@ class SafetyTest(unittest.TestCase):
         for overlay in OVERLAYS:
             policies = {o["metadata"]["name"]: o["spec"] for o in of_kind(render(overlay), "NetworkPolicy")}
             self.assertEqual(policies["default-deny"], {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]})
-            self.assertIn("dns", policies)
+            [dns] = policies["dns"]["egress"]
+            self.assertEqual(dns["to"], [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}},
+                                         {"ipBlock": {"cidr": "169.254.20.10/32"}}], overlay)
+            self.assertEqual({(p["port"], p["protocol"]) for p in dns["ports"]}, {(53, "UDP"), (53, "TCP")}, overlay)
 
     def test_the_table_says_which_overlays_have_keys_and_tls(self):
         table = dict(re.findall(r"^\| `([a-z-]+)` \|[^|]*\| ([^|]*) \|", (K8S / "README.md").read_text(), re.MULTILINE))
