@@ -65,6 +65,13 @@ class GuideTest(unittest.TestCase):
             for path in re.findall(r"`((?:deploy|k8s|tests|tools)/[\w./-]+\w)`", page.read_text()):
                 self.assertTrue((SOURCE / path).exists(), f"{page.name}: {path}")
 
+    def test_sections_that_runbooks_name_exist(self):
+        named = [(path.name, page, section) for path in (SOURCE / "deploy/runbooks").glob("*.md")
+                 for page, section in re.findall(r"\((\w+\.md), ([A-Z][\w ]+)\)", path.read_text())]
+        self.assertIn("operations.md", {page for _, page, _ in named})
+        for runbook, page, section in named:
+            self.assertIn(f"\n## {section}\n", (SOURCE / "deploy" / page).read_text(), runbook)
+
 
 if __name__ == "__main__":
     unittest.main()
