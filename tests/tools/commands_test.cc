@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
@@ -166,10 +167,36 @@ TEST(CommandsWithoutClusterTest, EndWithCode2OnWrongUsage) {
 }
 
 TEST(CommandsWithoutClusterTest, ShowExamplesInEveryHelp) {
-  for (const char* command : {"up", "generate", "chat", "models", "status"}) {
-    CommandRun run({command, "--help"});
-    EXPECT_EQ(run.Wait(), "exit code 0") << command;
-    EXPECT_THAT(run.out(), HasSubstr(absl::StrFormat("Examples:\n  yangtuo %s", command)));
+  const std::vector<std::vector<std::string>> commands = {
+      {"up"},   {"generate"},    {"chat"},         {"models"},        {"status"},
+      {"keys"}, {"keys", "add"}, {"keys", "list"}, {"keys", "remove"}};
+  for (std::vector<std::string> command : commands) {
+    const std::string words = absl::StrJoin(command, " ");
+    command.emplace_back("--help");
+    CommandRun run(command);
+    EXPECT_EQ(run.Wait(), "exit code 0") << words;
+    EXPECT_THAT(run.out(), HasSubstr(absl::StrFormat("Examples:\n  yangtuo %s", words)));
+  }
+}
+
+TEST(CommandsWithoutClusterTest, SayThatTheFileOfAConstraintIsMissing) {
+  for (const char* flag : {"--json-schema", "--grammar"}) {
+    CommandRun run({"generate", "--server", kNobody, flag, "no/such.file", "hi"});
+    EXPECT_EQ(run.Wait(), "exit code 2");
+    EXPECT_THAT(run.err(), AllOf(HasSubstr(flag), HasSubstr("there is no file no/such.file")));
+  }
+}
+
+TEST_F(CommandsTest, GenerateTakesAConstraintAsText) {
+  const std::vector<std::vector<std::string>> constraints = {
+      {"--json-schema", "\n{\"type\": \"object\"}"},
+      {"--json-schema", "true"},
+      {"--grammar", "root ::= \"a\""}};
+  for (const std::vector<std::string>& constraint : constraints) {
+    CommandRun run({"generate", "--server", server_.address(), constraint[0], constraint[1], "hi"});
+    EXPECT_EQ(run.Wait(), "exit code 0") << run.err();
+    const v1::Constraint sent = gateway_.requests().back().sampling().constraint();
+    EXPECT_EQ(sent.has_grammar() ? sent.grammar() : sent.json_schema(), constraint[1]);
   }
 }
 

@@ -1,5 +1,6 @@
 #include "tools/generate/generate_command.h"
 
+#include <cstddef>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "CLI/CLI.hpp"
+#include "absl/strings/str_format.h"
 #include "tools/common/flags.h"
 #include "tools/generate/generate.h"
 
@@ -27,14 +29,37 @@ constexpr char kExamples[] = R"(Examples:
 The answer goes to standard output as it comes, everything else to standard error. Ctrl-C stops the
 answer. Exit codes: 0 answered, 1 failed, 2 wrong usage, 130 stopped with Ctrl-C.)";
 
+bool IsFile(const std::string& argument) {
+  std::error_code error;
+  return std::filesystem::is_regular_file(argument, error);
+}
+
 // The text of an argument that may also name a file of it.
 std::string FileOrText(const std::string& argument) {
-  std::error_code error;
-  if (!std::filesystem::is_regular_file(argument, error)) {
+  if (!IsFile(argument)) {
     return argument;
   }
   std::ifstream file(argument, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// What cannot be the text is the name of a file that is not there: saying so helps more than the
+// gateway's complaint about the text. For CLI11: empty when there is nothing to say.
+std::string CheckSchema(const std::string& argument) {
+  const std::size_t begin = argument.find_first_not_of(" \t\r\n");
+  if (IsFile(argument) || argument == "true" || argument == "false" ||
+      (begin != std::string::npos && argument[begin] == '{')) {
+    return "";
+  }
+  return absl::StrFormat("there is no file %s, and the text of a schema begins with {", argument);
+}
+
+std::string CheckGrammar(const std::string& argument) {
+  if (IsFile(argument) || argument.find("::=") != std::string::npos) {
+    return "";
+  }
+  return absl::StrFormat("there is no file %s, and the text of a grammar has a rule (NAME ::= ...)",
+                         argument);
 }
 
 // What the answer must look like; one of them at most.
@@ -43,10 +68,14 @@ void AddConstraintFlags(CLI::App& app, v1::Constraint& constraint) {
   group.add_flag_callback(
       "--json-object", [&constraint] { constraint.mutable_json_object(); },
       "the answer is a JSON object");
-  group.add_option_function<std::string>(
-      "--json-schema",
-      [&constraint](const std::string& schema) { constraint.set_json_schema(FileOrText(schema)); },
-      "the answer is JSON of this schema: a file, or its text");
+  group
+      .add_option_function<std::string>(
+          "--json-schema",
+          [&constraint](const std::string& schema) {
+            constraint.set_json_schema(FileOrText(schema));
+          },
+          "the answer is JSON of this schema: a file, or its text")
+      ->check(CheckSchema);
   group.add_option_function<std::string>(
       "--regex", [&constraint](const std::string& regex) { constraint.set_regex(regex); },
       "the answer matches this regular expression");
@@ -58,10 +87,14 @@ void AddConstraintFlags(CLI::App& app, v1::Constraint& constraint) {
           },
           "the answer is one of these texts; given again for each")
       ->allow_extra_args(false);
-  group.add_option_function<std::string>(
-      "--grammar",
-      [&constraint](const std::string& grammar) { constraint.set_grammar(FileOrText(grammar)); },
-      "the answer fits this grammar (GBNF): a file, or its text");
+  group
+      .add_option_function<std::string>(
+          "--grammar",
+          [&constraint](const std::string& grammar) {
+            constraint.set_grammar(FileOrText(grammar));
+          },
+          "the answer fits this grammar (GBNF): a file, or its text")
+      ->check(CheckGrammar);
   group.require_option(0, 1);
 }
 

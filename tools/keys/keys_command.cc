@@ -21,6 +21,22 @@ yangtuo-gateway --api-keys-file keys.json reads the file again when it changes. 
 keys, never keys. Without this command: a key is any long random text, and its digest is
   printf %s KEY | sha256sum)";
 
+constexpr char kAddExamples[] = R"(Examples:
+  yangtuo keys add --file keys.json --tenant rag
+  yangtuo keys add --file keys.json --tenant batch --model alpaca-7b --model alpaca-13b \
+                   --requests-per-minute 60 --max-priority -10 --note "nightly summaries"
+  yangtuo keys add --file keys.json --tenant guest --tokens-per-minute 2000 --expires 24h
+
+The key is printed once; the file keeps its digest. A gateway reads the file again when it changes.)";
+
+constexpr char kListExamples[] = R"(Examples:
+  yangtuo keys list --file keys.json
+
+The first column is the key's id: what keys remove takes, and what the audit log names.)";
+
+constexpr char kRemoveExamples[] = R"(Examples:
+  yangtuo keys remove --file keys.json 3f9a01c2)";
+
 int Fail(const absl::Status& status) {
   std::cerr << "yangtuo keys: " << status.message() << '\n';
   return 1;
@@ -80,6 +96,7 @@ void AddAdd(CLI::App& parent, std::function<int()>& run) {
   app.add_option("--expires", options->expires,
                  "a time such as 2027-01-31T00:00:00Z, or a duration such as 720h [never]");
   app.add_option("--note", key.note, "for people who read the file");
+  app.footer(kAddExamples);
   app.callback([&run, options] { run = [options] { return RunAdd(*options); }; });
 }
 
@@ -92,10 +109,12 @@ void AddKeysCommand(CLI::App& parent, std::function<int()>& run) {
   const auto id = std::make_shared<std::string>();
   CLI::App& list = *app.add_subcommand("list", "what the file's keys allow");
   AddFile(list, *file);
+  list.footer(kListExamples);
   list.callback([&run, file] { run = [file] { return RunList(*file); }; });
   CLI::App& remove = *app.add_subcommand("remove", "take a key out of the file");
   AddFile(remove, *file);
   remove.add_option("ID", *id, "as yangtuo keys list shows it")->required();
+  remove.footer(kRemoveExamples);
   remove.callback([&run, file, id] { run = [file, id] { return RunRemove(*file, *id); }; });
   app.require_subcommand(1);
   app.footer(kExamples);

@@ -80,7 +80,8 @@ void AddUpCommand(CLI::App& parent, std::function<int()>& run) {
   CLI::App& app = *parent.add_subcommand("up", "run a whole cluster on this machine");
   const auto options = std::make_shared<UpOptions>();
   const auto start_limit = std::make_shared<double>(ToSeconds(options->start_limit));
-  app.add_option("MODEL", options->model, "model folder in Hugging Face layout [the embedded one]");
+  app.add_option("MODEL", options->model,
+                 "a folder in Hugging Face's or Meta's layout, or a GGUF file [the embedded one]");
   app.add_option("--model-name", options->model_name, "public name [the folder's]");
   app.add_option("--listen", options->listen, "gRPC address of the gateway; port 0: any free one")
       ->capture_default_str()
