@@ -125,13 +125,18 @@ class FilesTest(unittest.TestCase):
             self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
             self.assertTrue(service["read_only"])
             self.assertEqual(service["cap_drop"], ["ALL"])
-            for port in service.get("ports", []):
-                self.assertTrue(port.startswith("127.0.0.1:"), port)
             drain = float(environment.get(PREFIXES[program] + "DRAIN_SECONDS", 30))
             self.assertLess(drain, float(service["stop_grace_period"].rstrip("s")))
             for peer, port in re.findall(r"dns:///(\w+):(\d+)", " ".join(environment.values())):
                 self.assertIn(int(port), [p for _, p in default_listen(ours[peer]["command"][0]).values()])
+        gateway = ours["gateway"]["environment"]
+        for name in ("GATEWAY", "WORKER"):
+            self.assertGreaterEqual(float(ours[name.lower()]["environment"][f"YANGTUO_{name}_DRAIN_SECONDS"]),
+                                    float(gateway["YANGTUO_GATEWAY_DEFAULT_DEADLINE"]), name)
+        self.assertEqual(set(ours["gateway"]["depends_on"]), {"tokenizer", "worker"}, "the gateway stops first")
         for service in compose["services"].values():
+            for port in service.get("ports", []):
+                self.assertTrue(port.startswith("127.0.0.1:"), port)
             for volume in service.get("volumes", []):
                 host = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", volume).split(":")[0]
                 if host.startswith("."):
