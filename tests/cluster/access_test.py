@@ -13,24 +13,10 @@ import grpc
 
 from certificates import Authority
 from cluster import BINARIES, SOURCE, Cluster, WithKey, add_key, ask, error_info, generation_pb2_grpc, wait_for
-from http_test import BUILD, HERE, Api, run
+from http_test import Api, npm, run
 
 PROMPT = "写一首题为《春望》的五言律诗。"
 COMPLETION = {"prompt": "春", "max_tokens": 4, "temperature": 0}
-
-
-def npm(test, name, *packages):
-    """A folder with these packages and the scripts of tests/cluster/node."""
-    if not shutil.which("npm"):
-        test.skipTest("npm is not installed")
-    folder = BUILD / "tests" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    for script in (HERE / "node").glob("*.mjs"):
-        shutil.copy(script, folder)
-    if not all((folder / "node_modules" / package.split("@")[0]).exists() for package in packages):
-        install = run(["npm", "install", "--prefix", folder, "--ignore-scripts", "--no-audit", "--no-fund", *packages])
-        test.assertEqual(install.returncode, 0, install.stderr)
-    return folder
 
 
 class KeysTest(unittest.TestCase):

@@ -62,6 +62,20 @@ def run(command, limit=240, **options):
                           text=True, check=False, **options)
 
 
+def npm(test, name, *packages):
+    """A folder with these packages and the scripts of tests/cluster/node."""
+    if not shutil.which("npm"):
+        test.skipTest("npm is not installed")
+    folder = BUILD / "tests" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for script in (HERE / "node").glob("*.mjs"):
+        shutil.copy(script, folder)
+    if not all((folder / "node_modules" / package.split("@")[0]).exists() for package in packages):
+        install = run(["npm", "install", "--prefix", folder, "--ignore-scripts", "--no-audit", "--no-fund", *packages])
+        test.assertEqual(install.returncode, 0, install.stderr)
+    return folder
+
+
 class HttpTest(unittest.TestCase):
     def setUp(self):
         self.cluster = self.enterContext(Cluster())

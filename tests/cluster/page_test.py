@@ -6,29 +6,27 @@ import shutil
 import unittest
 
 from cluster import Cluster
-from http_test import BUILD, HERE, run
+from http_test import npm, run
 
 SCREENSHOTS = os.environ.get("YANGTUO_SCREENSHOTS", "")  # a folder to look at them
 
 
 class PageTest(unittest.TestCase):
-    def test_send_stream_stop_regenerate_reload_and_hostile_answers(self):
+    def browse(self, script, *arguments):
+        """What the script saw; runs it with the address of a cluster and the browser."""
         browser = shutil.which("chromium")
-        if not browser or not shutil.which("npm"):
-            self.skipTest("chromium or npm is not installed")
-        folder = BUILD / "tests" / "node-page"
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(HERE / "node" / "browse.mjs", folder)
-        if not (folder / "node_modules" / "playwright-core").exists():
-            install = run(["npm", "install", "--prefix", folder, "--ignore-scripts", "--no-audit", "--no-fund",
-                           "playwright-core@1"])
-            self.assertEqual(install.returncode, 0, install.stderr)
+        if not browser:
+            self.skipTest("chromium is not installed")
+        folder = npm(self, "node-" + script.removesuffix(".mjs"), "playwright-core@1")
         with Cluster() as cluster:
             url = f"http://{cluster.gateway.address('http')}"
-            result = run(["node", folder / "browse.mjs", url, browser, *([SCREENSHOTS] if SCREENSHOTS else [])])
+            result = run(["node", folder / script, url, browser, *arguments])
             self.assertEqual(result.returncode, 0, result.stderr)
             cluster.assert_nothing_held()
-        told = json.loads(result.stdout)
+        return json.loads(result.stdout)
+
+    def test_send_stream_stop_regenerate_reload_and_hostile_answers(self):
+        told = self.browse("browse.mjs", *([SCREENSHOTS] if SCREENSHOTS else []))
         self.assertEqual(told["problems"], [])
         self.assertEqual(told["outside"], [], "the page asks nobody but its gateway")
         self.assertEqual(told["language"], "发送")
