@@ -260,7 +260,14 @@ async function explain(response) {
     $("key").focus();
     return t($("key").value ? "badKey" : "wantsKey");
   }
-  return (await response.json()).error.message;
+  const text = await response.text();
+  let told = null;
+  try {
+    const body = JSON.parse(text);
+    // `detail` is what --compat=demo says; a proxy says what it likes.
+    told = body.error?.message ?? body.detail?.[0]?.msg ?? body.detail;
+  } catch { /* not JSON */ }
+  return typeof told === "string" ? told : `HTTP ${response.status} ${response.statusText}`;
 }
 
 // A function that shows what the message has by now, once a frame at most: a long answer is laid out anew

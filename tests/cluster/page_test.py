@@ -48,5 +48,13 @@ class PageTest(unittest.TestCase):
         self.assertFalse(told["sideways"], "nothing is wider than a phone")
 
 
+    def test_what_was_written_stays(self):
+        told = self.browse("keep_text.mjs")
+        self.assertEqual(told["problems"], [])
+        self.assertFalse(told["secure"], "as over plain HTTP in a local network")
+        self.assertEqual(told["notices"], ["the demo is full", "top_p is wrong", "HTTP 502 Bad Gateway",
+                                           "HTTP 500 Internal Server Error", "no such thing"])
+
+
 if __name__ == "__main__":
     unittest.main()
