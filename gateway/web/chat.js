@@ -84,7 +84,7 @@ function messageNode(message, index) {
   const body = element("div", { className: "body" });
   fillBody(body, message);
   const tools = element("div", { className: "tools" },
-    button("copy", () => navigator.clipboard.writeText(message.content)));
+    button("copy", () => copyText(message.content)));
   if (message.role === "user") {
     tools.append(button("edit", () => edit(index)));
   } else if (index === conversation().messages.length - 1) {

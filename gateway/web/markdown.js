@@ -18,6 +18,23 @@ function inlineNodes(text) {
   return nodes;
 }
 
+async function copyText(text) {
+  if (navigator.clipboard) {
+    return navigator.clipboard.writeText(text);
+  }
+  // Browsers offer it to HTTPS and localhost only.
+  const back = document.activeElement;
+  const area = document.createElement("textarea");
+  area.className = "unseen";
+  area.readOnly = true;  // or a phone opens its keyboard
+  area.value = text;
+  document.body.append(area);
+  area.select();
+  document.execCommand("copy");
+  area.remove();
+  back.focus();
+}
+
 function codeBlock(lines, copyLabel) {
   const block = document.createElement("pre");
   const code = document.createElement("code");
@@ -27,7 +44,7 @@ function codeBlock(lines, copyLabel) {
     const copy = document.createElement("button");
     copy.textContent = copyLabel;
     copy.className = "copy-code";
-    copy.addEventListener("click", () => navigator.clipboard.writeText(code.textContent));
+    copy.addEventListener("click", () => copyText(code.textContent));
     block.prepend(copy);
   }
   return block;

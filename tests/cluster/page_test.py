@@ -54,6 +54,8 @@ class PageTest(unittest.TestCase):
         self.assertFalse(told["secure"], "as over plain HTTP in a local network")
         self.assertEqual(told["notices"], ["the demo is full", "top_p is wrong", "HTTP 502 Bad Gateway",
                                            "HTTP 500 Internal Server Error", "no such thing"])
+        self.assertEqual(told["copied"], ["code:\n```\na\n  b\n```", "a\n  b"])
+        self.assertEqual(told["leftBehind"], 0)
 
 
 if __name__ == "__main__":

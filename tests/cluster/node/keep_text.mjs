@@ -51,5 +51,19 @@ for (const answer of [{ status: 503, json: { detail: "the demo is full" } },
   told.notices.push(await one.textContent("#notice"));
 }
 refusal = null;
+
+// Copies, checked by pasting.
+const pasted = async () => {
+  await one.fill("#input", "");
+  await one.press("#input", "Control+V");
+  return one.inputValue("#input");
+};
+await one.click("#new");
+await send(one, "code:\n```\na\n  b\n```");
+await one.locator("[data-action=copy]").first().click();
+told.copied = [await pasted()];
+await one.click(".copy-code");
+told.copied.push(await pasted());
+told.leftBehind = await one.locator("body > textarea").count();
 await browser.close();
 console.log(JSON.stringify(told));
