@@ -87,7 +87,7 @@ function messageNode(message, index) {
     button("copy", () => copyText(message.content)));
   if (message.role === "user") {
     tools.append(button("edit", () => edit(index)));
-  } else if (index === conversation().messages.length - 1) {
+  } else if (!running && index === conversation().messages.length - 1) {
     tools.append(button("regenerate", () => regenerate()));
   }
   tools.append(element("span", { className: "facts", textContent: facts(message) }));
@@ -115,7 +115,7 @@ function showMessages() {
     }
     nodes.push(messageNode(message, index));
   });
-  if (conversation().from > 0 && conversation().from === conversation().messages.length) {
+  if (conversation().from > 0 && conversation().from >= conversation().messages.length) {
     nodes.push(element("div", { className: "cut", textContent: t("cut") }));
   }
   $("messages").replaceChildren(...nodes);
@@ -190,10 +190,7 @@ function edit(index) {
 }
 
 function regenerate() {
-  stop();
-  conversation().messages.pop();
-  show();
-  answer();
+  answer(conversation().messages.pop());
 }
 
 function send(event) {
@@ -272,7 +269,7 @@ async function explain(response) {
 
 // A function that shows what the message has by now, once a frame at most: a long answer is laid out anew
 // each time, and the page has to hear the stop button in between.
-function drawer(shown, message) {
+function drawer(message) {
   let asked = false;
   return () => {
     if (asked) {
@@ -281,9 +278,12 @@ function drawer(shown, message) {
     asked = true;
     requestAnimationFrame(() => {
       asked = false;
+      if (conversation().messages.at(-1) !== message) {
+        return;
+      }
       const list = $("messages");
       const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 80;
-      fillBody(shown, message);
+      fillBody(list.querySelector("article:last-of-type .body"), message);
       if (atEnd) {
         list.scrollTop = list.scrollHeight;
       }
@@ -291,18 +291,20 @@ function drawer(shown, message) {
   };
 }
 
-async function answer() {
+// Asks for an answer to the last message; `old`, if any, stays should none come.
+async function answer(old) {
   const here = conversation();
-  const [path, body] = requestFor(here.messages.slice(here.from ?? 0));
+  // A cleared context begins no later than with what is asked.
+  here.from = Math.min(here.from ?? 0, here.messages.length - 1);
+  const [path, body] = requestFor(here.messages.slice(here.from));
   const message = { role: "assistant", content: "", completion: path === "/v1/completions" };
   here.messages.push(message);
   const controller = new AbortController();
-  const mine = { controller };
-  running = mine;
+  running = { controller };
   setRunning(true);
   notice("");
   showMessages();
-  const draw = drawer($("messages").lastElementChild.querySelector(".body"), message);
+  const draw = drawer(message);
   const headers = { "Content-Type": "application/json", ...authorization() };
   let first = 0;
   try {
@@ -331,13 +333,11 @@ async function answer() {
     }
   }
   if (message.content === "") {
-    here.messages = here.messages.filter((one) => one !== message);
+    here.messages = here.messages.flatMap((one) => one === message ? old ?? [] : one);
   }
-  if (running === mine) {
-    running = null;
-    setRunning(false);
-    $("statistics").textContent = facts(message);
-  }
+  running = null;
+  setRunning(false);
+  $("statistics").textContent = facts(message);
   show();
 }
 

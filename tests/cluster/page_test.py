@@ -56,6 +56,10 @@ class PageTest(unittest.TestCase):
                                            "HTTP 500 Internal Server Error", "no such thing"])
         self.assertEqual(told["copied"], ["code:\n```\na\n  b\n```", "a\n  b"])
         self.assertEqual(told["leftBehind"], 0)
+        self.assertEqual(told["refused"], ["not now", "answer to beta"], "the old answer stays until there is a new one")
+        self.assertEqual(told["regenerated"], [["beta"], 4])
+        self.assertEqual(told["askedAfterClear"], ["gamma"])
+        self.assertEqual(told["clearedMeanwhile"], ["answer to delta", 1])
 
 
 if __name__ == "__main__":

@@ -65,5 +65,28 @@ told.copied = [await pasted()];
 await one.click(".copy-code");
 told.copied.push(await pasted());
 told.leftBehind = await one.locator("body > textarea").count();
+
+// A cleared context and another answer.
+await one.click("#new");
+await send(one, "alpha");
+await send(one, "beta");
+await one.click("#clear");
+refusal = { status: 400, json: { error: { message: "not now" } } };
+await one.click("[data-action=regenerate]");
+await idle(one);
+told.refused = [await one.textContent("#notice"), (await shown(one)).at(-1)];
+refusal = null;
+await one.click("[data-action=regenerate]");
+await idle(one);
+told.regenerated = [told.asked.at(-1), (await shown(one)).length];
+await one.click("#clear");
+await send(one, "gamma");
+told.askedAfterClear = told.asked.at(-1);
+let release = hold();
+await begin(one, "delta");
+await one.click("#clear");
+release();
+await idle(one);
+told.clearedMeanwhile = [(await shown(one)).at(-1), await one.locator(".cut").count()];
 await browser.close();
 console.log(JSON.stringify(told));
