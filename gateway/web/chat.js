@@ -26,6 +26,7 @@ const TEXTS = {
 // The reference's web demo starts from these.
 const DEFAULTS = { temperature: 0.2, top_k: 40, top_p: 0.9, repetition_penalty: 1.1, max_tokens: 512, system: "" };
 const NUMBERS = ["temperature", "top_k", "top_p", "repetition_penalty", "max_tokens"];
+const FIELDS = [...NUMBERS, "system"];
 const STORE = "yangtuo.chat.1";
 const KEY_STORE = "yangtuo.chat.key";  // of the session: gone when the tab is closed
 
@@ -142,9 +143,6 @@ function show() {
     node.placeholder = t(node.dataset.hint);
   }
   $("language").textContent = t("language");
-  for (const name of [...NUMBERS, "system"]) {
-    $(name).value = state.settings[name];
-  }
   showConversations();
   showMessages();
   save();
@@ -363,7 +361,8 @@ async function loadModels() {
   }
 }
 
-for (const name of [...NUMBERS, "system"]) {
+for (const name of FIELDS) {
+  $(name).value = state.settings[name];
   $(name).addEventListener("change", () => {
     const bad = NUMBERS.includes(name) && ($(name).value === "" || !$(name).checkValidity());
     state.settings[name] = bad ? DEFAULTS[name] : $(name).value;

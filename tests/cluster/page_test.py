@@ -56,6 +56,8 @@ class PageTest(unittest.TestCase):
                                            "HTTP 500 Internal Server Error", "no such thing"])
         self.assertEqual(told["copied"], ["code:\n```\na\n  b\n```", "a\n  b"])
         self.assertEqual(told["leftBehind"], 0)
+        self.assertEqual(told["system"], "You rhyme.")
+        self.assertEqual(told["askedWithSystem"], ["You rhyme.", "first", "answer to first", "second"])
         self.assertEqual(told["refused"], ["not now", "answer to beta"], "the old answer stays until there is a new one")
         self.assertEqual(told["regenerated"], [["beta"], 4])
         self.assertEqual(told["askedAfterClear"], ["gamma"])

@@ -66,6 +66,18 @@ await one.click(".copy-code");
 told.copied.push(await pasted());
 told.leftBehind = await one.locator("body > textarea").count();
 
+// A system prompt is typed while an answer comes.
+await one.click("#new");
+let release = hold();
+await begin(one, "first");
+await one.locator("#system").pressSequentially("You rhyme.");
+release();
+await idle(one);
+told.system = await one.inputValue("#system");
+await send(one, "second");
+told.askedWithSystem = told.asked.at(-1);
+await one.fill("#system", "");
+
 // A cleared context and another answer.
 await one.click("#new");
 await send(one, "alpha");
@@ -82,7 +94,7 @@ told.regenerated = [told.asked.at(-1), (await shown(one)).length];
 await one.click("#clear");
 await send(one, "gamma");
 told.askedAfterClear = told.asked.at(-1);
-let release = hold();
+release = hold();
 await begin(one, "delta");
 await one.click("#clear");
 release();
