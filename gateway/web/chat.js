@@ -1,4 +1,4 @@
-// The chat page: conversations live in this browser's localStorage, answers stream from the gateway's own API.
+// The chat page: conversations live in this browser (store.js), answers stream from the gateway's own API.
 "use strict";
 
 const TEXTS = {
@@ -27,36 +27,17 @@ const TEXTS = {
 const DEFAULTS = { temperature: 0.2, top_k: 40, top_p: 0.9, repetition_penalty: 1.1, max_tokens: 512, system: "" };
 const NUMBERS = ["temperature", "top_k", "top_p", "repetition_penalty", "max_tokens"];
 const FIELDS = [...NUMBERS, "system"];
-const STORE = "yangtuo.chat.1";
+const CURRENT_STORE = "yangtuo.chat.current";  // of the tab
 const KEY_STORE = "yangtuo.chat.key";  // of the session: gone when the tab is closed
 
 const $ = (id) => document.getElementById(id);
-const state = load();
+const state = { language: navigator.language.startsWith("zh") ? "zh" : "en", settings: { ...DEFAULTS } };
+let conversations = [];
+let current = null;  // the conversation that is shown
 let models = [];
-let running = null;  // {controller} while an answer streams
-
-function load() {
-  let saved = null;
-  try {
-    saved = JSON.parse(localStorage.getItem(STORE));
-  } catch { /* unreadable: begin anew */ }
-  if (saved && Array.isArray(saved.conversations) && saved.conversations.length > 0) {
-    return saved;
-  }
-  const language = navigator.language.startsWith("zh") ? "zh" : "en";
-  return { language, settings: { ...DEFAULTS }, current: 0, conversations: [{ title: "", messages: [] }] };
-}
-
-function save() {
-  try {
-    localStorage.setItem(STORE, JSON.stringify(state));
-  } catch (error) {
-    notice(String(error));
-  }
-}
+let running = null;  // {controller, conversation} while an answer streams
 
 const t = (name) => TEXTS[state.language][name];
-const conversation = () => state.conversations[state.current];
 const notice = (text) => { $("notice").textContent = text; };
 
 function element(tag, properties, ...children) {
@@ -69,6 +50,46 @@ function button(name, act) {
   const node = element("button", { type: "button", textContent: t(name), onclick: act });
   node.dataset.action = name;
   return node;
+}
+
+// --- what is kept
+
+function trying(act) {
+  try {
+    return act();
+  } catch (error) {
+    notice(String(error));
+    return null;
+  }
+}
+
+// Takes over what other tabs did to the conversations.
+function refresh() {
+  const id = current?.id ?? trying(() => sessionStorage.getItem(CURRENT_STORE));
+  conversations = trying(() => loadConversations(conversations, running?.conversation)) ?? conversations;
+  if (conversations.length === 0) {
+    conversations.push(emptyConversation());
+  }
+  current = conversations.find((one) => one.id === id) ?? conversations[0];
+}
+
+function save(conversation) {
+  trying(() => saveConversation(conversation));
+  refresh();
+}
+
+function takeState(saved) {
+  state.language = saved?.language ?? state.language;
+  Object.assign(state.settings, saved?.settings);
+}
+
+// Where a field does not hold what it held by `before`, somebody is typing.
+function fillSettings(before) {
+  for (const name of FIELDS) {
+    if (!before || $(name).value === String(before[name])) {
+      $(name).value = state.settings[name];
+    }
+  }
 }
 
 // --- what is shown
@@ -88,13 +109,13 @@ function messageNode(message, index) {
     button("copy", () => copyText(message.content)));
   if (message.role === "user") {
     tools.append(button("edit", () => edit(index)));
-  } else if (!running && index === conversation().messages.length - 1) {
+  } else if (!running && index === current.messages.length - 1) {
     tools.append(button("regenerate", () => regenerate()));
   }
   tools.append(element("span", { className: "facts", textContent: facts(message) }));
   const node = element("article", { className: "message " + message.role }, body, tools);
   node.classList.toggle("completion", Boolean(message.completion));
-  node.classList.toggle("forgotten", index < (conversation().from ?? 0));
+  node.classList.toggle("forgotten", index < (current.from ?? 0));
   return node;
 }
 
@@ -110,13 +131,13 @@ function facts(message) {
 
 function showMessages() {
   const nodes = [];
-  conversation().messages.forEach((message, index) => {
-    if (index > 0 && index === conversation().from) {
+  current.messages.forEach((message, index) => {
+    if (index > 0 && index === current.from) {
       nodes.push(element("div", { className: "cut", textContent: t("cut") }));
     }
     nodes.push(messageNode(message, index));
   });
-  if (conversation().from > 0 && conversation().from >= conversation().messages.length) {
+  if (current.from > 0 && current.from >= current.messages.length) {
     nodes.push(element("div", { className: "cut", textContent: t("cut") }));
   }
   $("messages").replaceChildren(...nodes);
@@ -124,14 +145,15 @@ function showMessages() {
 }
 
 function showConversations() {
-  $("conversations").replaceChildren(...state.conversations.map((one, index) => {
+  $("conversations").replaceChildren(...conversations.map((one) => {
     const open = element("button", {
       type: "button", textContent: one.title || t("untitled"),
-      onclick: () => { stop(); state.current = index; $("conversations-panel").classList.remove("open"); show(); },
+      onclick: () => openConversation(one),
     });
-    const remove = element("button", { type: "button", textContent: "×", title: t("remove"), onclick: () => removeConversation(index) });
-    return element("li", { className: index === state.current ? "current" : "" }, open, remove);
+    const remove = element("button", { type: "button", textContent: "×", title: t("remove"), onclick: () => removeConversation(one) });
+    return element("li", { className: one === current ? "current" : "" }, open, remove);
   }));
+  trying(() => sessionStorage.setItem(CURRENT_STORE, current.id));
 }
 
 function show() {
@@ -145,7 +167,6 @@ function show() {
   $("language").textContent = t("language");
   showConversations();
   showMessages();
-  save();
 }
 
 function setRunning(is) {
@@ -155,40 +176,48 @@ function setRunning(is) {
 
 // --- what the user does
 
-function newConversation() {
+function openConversation(one) {
   stop();
-  state.conversations.unshift({ title: "", messages: [] });
-  state.current = 0;
+  current = one;
   $("conversations-panel").classList.remove("open");
   show();
 }
 
-function removeConversation(index) {
+function startConversation() {
+  conversations.unshift(emptyConversation());
+  openConversation(conversations[0]);
+}
+
+function removeConversation(one) {
   stop();
-  state.conversations.splice(index, 1);
-  if (state.conversations.length === 0) {
-    state.conversations.push({ title: "", messages: [] });
+  trying(() => removeEntry(one));
+  const index = conversations.indexOf(one);
+  conversations.splice(index, 1);
+  if (one === current) {
+    current = conversations[Math.min(index, conversations.length - 1)];
   }
-  state.current = Math.max(0, state.current - (index < state.current || state.current === state.conversations.length ? 1 : 0));
+  refresh();
   show();
 }
 
 function clearContext() {
-  conversation().from = conversation().messages.length;
+  current.from = current.messages.length;
+  save(current);
   show();
 }
 
 function edit(index) {
   stop();
-  $("input").value = conversation().messages[index].content;
-  conversation().messages.length = index;
-  conversation().from = Math.min(conversation().from ?? 0, index);
+  $("input").value = current.messages[index].content;
+  current.messages.length = index;
+  current.from = Math.min(current.from ?? 0, index);
+  save(current);
   show();
   $("input").focus();
 }
 
 function regenerate() {
-  answer(conversation().messages.pop());
+  answer(current.messages.pop());
 }
 
 function send(event) {
@@ -198,8 +227,9 @@ function send(event) {
     return;
   }
   $("input").value = "";
-  conversation().messages.push({ role: "user", content: text });
-  conversation().title ||= text.slice(0, 40);
+  current.messages.push({ role: "user", content: text });
+  current.title ||= text.slice(0, 40);
+  save(current);
   show();
   answer();
 }
@@ -276,7 +306,7 @@ function drawer(message) {
     asked = true;
     requestAnimationFrame(() => {
       asked = false;
-      if (conversation().messages.at(-1) !== message) {
+      if (current.messages.at(-1) !== message) {
         return;
       }
       const list = $("messages");
@@ -291,14 +321,14 @@ function drawer(message) {
 
 // Asks for an answer to the last message; `old`, if any, stays should none come.
 async function answer(old) {
-  const here = conversation();
+  const here = current;
   // A cleared context begins no later than with what is asked.
   here.from = Math.min(here.from ?? 0, here.messages.length - 1);
   const [path, body] = requestFor(here.messages.slice(here.from));
   const message = { role: "assistant", content: "", completion: path === "/v1/completions" };
   here.messages.push(message);
   const controller = new AbortController();
-  running = { controller };
+  running = { controller, conversation: here };
   setRunning(true);
   notice("");
   showMessages();
@@ -336,6 +366,9 @@ async function answer(old) {
   running = null;
   setRunning(false);
   $("statistics").textContent = facts(message);
+  if (conversations.includes(here)) {
+    save(here);
+  }
   show();
 }
 
@@ -362,12 +395,11 @@ async function loadModels() {
 }
 
 for (const name of FIELDS) {
-  $(name).value = state.settings[name];
   $(name).addEventListener("change", () => {
     const bad = NUMBERS.includes(name) && ($(name).value === "" || !$(name).checkValidity());
     state.settings[name] = bad ? DEFAULTS[name] : $(name).value;
     $(name).value = state.settings[name];
-    save();
+    trying(() => saveState(state));
   });
 }
 $("composer").addEventListener("submit", send);
@@ -378,7 +410,7 @@ $("input").addEventListener("keydown", (event) => {
 });
 $("stop").addEventListener("click", stop);
 $("clear").addEventListener("click", clearContext);
-$("new").addEventListener("click", newConversation);
+$("new").addEventListener("click", startConversation);
 $("model").addEventListener("change", showMode);
 $("key").addEventListener("change", () => {
   try {
@@ -388,9 +420,34 @@ $("key").addEventListener("change", () => {
 });
 $("menu").addEventListener("click", () => $("conversations-panel").classList.toggle("open"));
 $("settings-toggle").addEventListener("click", () => $("settings").classList.toggle("open"));
-$("language").addEventListener("click", () => { state.language = state.language === "zh" ? "en" : "zh"; show(); });
+$("language").addEventListener("click", () => {
+  state.language = state.language === "zh" ? "en" : "zh";
+  trying(() => saveState(state));
+  show();
+});
+// Another tab saved something.
+window.addEventListener("storage", ({ key, newValue }) => {
+  if (key === STORE) {
+    const before = { ...state.settings, language: state.language };
+    takeState(parsed(newValue));
+    fillSettings(before);
+    if (state.language !== before.language) {
+      show();
+    }
+    return;
+  }
+  const shown = current;
+  refresh();
+  showConversations();
+  if (current !== shown) {
+    showMessages();
+  }
+});
 try {
   $("key").value = sessionStorage.getItem(KEY_STORE) ?? "";
 } catch { /* no storage: no key yet */ }
+takeState(trying(loadState));
+fillSettings();
+refresh();
 show();
 loadModels();

@@ -3,7 +3,7 @@
 set(code "#include \"gateway/web/web_page.h\"\n\nnamespace yangtuo::gateway {\nnamespace {\n\n")
 set(lookup "")
 foreach(entry "/|index.html|text/html" "/chat.css|chat.css|text/css" "/chat.js|chat.js|text/javascript"
-        "/markdown.js|markdown.js|text/javascript")
+        "/markdown.js|markdown.js|text/javascript" "/store.js|store.js|text/javascript")
   string(REPLACE "|" ";" parts "${entry}")
   list(GET parts 0 path)
   list(GET parts 1 file)

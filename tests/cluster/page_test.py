@@ -62,6 +62,14 @@ class PageTest(unittest.TestCase):
         self.assertEqual(told["regenerated"], [["beta"], 4])
         self.assertEqual(told["askedAfterClear"], ["gamma"])
         self.assertEqual(told["clearedMeanwhile"], ["answer to delta", 1])
+        self.assertEqual(told["fromOneEntry"], [["newer", "older"], ["newer"], "0.5", "40"])
+        self.assertEqual(told["undisturbed"], [[], "half a thou"])
+        self.assertEqual(told["tabs"], [["dog", "cat", "newer", "older"]] * 2)
+        self.assertEqual(told["tabsAfterReload"], [*told["tabs"], ["cat", "answer to cat"], ["dog", "answer to dog"]])
+        self.assertEqual(told["sharedSettings"], ["0.7", "Be brief."])
+        self.assertEqual(told["bothAtOnce"], ["answer to bone", "answer to leash"])
+        self.assertEqual(told["stored"], [1, 1])
+        self.assertEqual(told["afterRemoval"], [["cat", "dog", "dog", "newer"], "answer to kitten"])
 
 
 if __name__ == "__main__":

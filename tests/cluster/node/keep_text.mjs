@@ -100,5 +100,69 @@ await one.click("#clear");
 release();
 await idle(one);
 told.clearedMeanwhile = [(await shown(one)).at(-1), await one.locator(".cut").count()];
+
+// Once a single entry held everything.
+const titles = (page) => page.locator("#conversations li button:first-child").allInnerTexts();
+const entry = (page, title) => page.locator("#conversations li", { hasText: title });
+await one.evaluate(() => {
+  localStorage.clear();
+  sessionStorage.clear();
+  const conversation = (text) => ({ title: text, messages: [{ role: "user", content: text }] });
+  localStorage.setItem("yangtuo.chat.1", JSON.stringify({
+    language: "en", settings: { temperature: 0.5 }, current: 0, conversations: [conversation("newer"), conversation("older")] }));
+});
+await one.reload();
+told.fromOneEntry = [await titles(one), await shown(one), await one.inputValue("#temperature"), await one.inputValue("#top_k")];
+
+// Two tabs.
+await one.click("#new");
+const two = await open();
+await two.click("#new");
+await two.fill("#input", "half a thou");
+await send(one, "cat");
+await entry(two, "cat").waitFor();
+told.undisturbed = [await shown(two), await two.inputValue("#input")];
+await send(two, "dog");
+await entry(one, "dog").waitFor();
+told.tabs = [await titles(one), await titles(two)];
+await Promise.all([one.reload(), two.reload()]);
+told.tabsAfterReload = [await titles(one), await titles(two), await shown(one), await shown(two)];
+await two.locator("#system").pressSequentially("Be ");
+await one.fill("#temperature", "0.7");
+await one.press("#temperature", "Tab");
+await two.waitForFunction(() => document.getElementById("temperature").value === "0.7");
+await two.locator("#system").pressSequentially("brief.");
+await two.press("#system", "Tab");
+await one.waitForFunction(() => document.getElementById("system").value === "Be brief.");
+await one.reload();
+told.sharedSettings = [await one.inputValue("#temperature"), await one.inputValue("#system")];
+
+// Both in one conversation: the other's words appear, and what both send at once is kept.
+await entry(one, "dog").locator("button").first().click();
+await send(one, "puppy");
+await two.locator(".message .body", { hasText: "answer to puppy" }).waitFor();
+release = hold();
+await begin(one, "bone");
+await two.locator(".message .body", { hasText: "bone" }).waitFor();
+await begin(two, "leash");
+release();
+await Promise.all([idle(one), idle(two)]);
+await entry(one, "dog").nth(1).waitFor();
+told.bothAtOnce = [(await shown(one)).at(-1), (await shown(two)).at(-1)];
+told.stored = await one.evaluate(() => ["bone", "leash"].map((word) =>
+  Object.values(localStorage).filter((text) => text.includes("answer to " + word)).length));
+
+// What one tab removes is gone from the other, unless an answer is coming there.
+await entry(one, "older").locator("button").last().click();
+await entry(two, "older").waitFor({ state: "detached" });
+await entry(two, "cat").locator("button").first().click();
+release = hold();
+await begin(two, "kitten");
+await entry(one, "cat").locator("button").last().click();
+await entry(one, "cat").waitFor({ state: "detached" });
+release();
+await idle(two);
+await entry(one, "cat").waitFor();
+told.afterRemoval = [await titles(one), (await shown(two)).at(-1)];
 await browser.close();
 console.log(JSON.stringify(told));
