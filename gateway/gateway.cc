@@ -224,6 +224,7 @@ absl::StatusOr<std::unique_ptr<Gateway>> Gateway::Start(const GatewayOptions& op
   if (!options.http.listen.empty()) {
     HttpOptions http = options.http;
     http.tls = service.tls;
+    http.limits.all_body_bytes = std::max(http.limits.all_body_bytes, http.limits.body_bytes);
     HttpFrontEnd& front_end = state->http_front_end;
     YANGTUO_ASSIGN_OR_RETURN(
         state->http,
