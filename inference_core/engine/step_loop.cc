@@ -57,7 +57,9 @@ StepLoop::StepLoop(const EngineOptions& options, std::unique_ptr<Stage> stage, c
           options.max_running, std::int64_t{options.step_tokens - prompt_reserve_} * info_.depth))),
       prefix_scheme_(SchemeOf(options, info_)),
       pool_(info_.kv_blocks, info_.kv_block_size) {
-  plan_input_.find_reusable = [this](std::uint64_t id) { return FindReusable(id); };
+  plan_input_.find_reusable = [this](std::uint64_t id, std::span<const std::uint64_t> preempted) {
+    return FindReusable(id, preempted);
+  };
   PublishLoad();
   thread_ = std::jthread([this] { Run(); });
 }
@@ -171,9 +173,13 @@ std::span<const BlockKey> StepLoop::ReusableKeys(const Sequence& sequence) const
   return keys.first(std::min(blocks, keys.size()));
 }
 
-Reusable StepLoop::FindReusable(SequenceId id) const {
+Reusable StepLoop::FindReusable(SequenceId id, std::span<const SequenceId> preempted) const {
   const std::span<const BlockKey> keys = ReusableKeys(*sequences_.at(id));
-  const BlockPool::Found found = pool_.Find(keys);
+  std::vector<const SequenceBlocks*> without;
+  for (const SequenceId victim : preempted) {
+    without.push_back(&sequences_.at(victim)->blocks);
+  }
+  const BlockPool::Found found = pool_.Find(keys, without);
   const auto next = static_cast<std::size_t>(found.blocks);
   return {.tokens = found.blocks * info_.kv_block_size,
           .free_blocks = found.unheld,
@@ -236,6 +242,10 @@ void StepLoop::SubmitSteps() {
     in_flight.stats = {};
     in_flight.parts.clear();
     Step step = MakeStep(in_flight);
+    if (step.rows.empty()) {
+      closes_.insert(closes_.begin(), step.closes.begin(), step.closes.end());
+      continue;
+    }
     ++next_step_;
     if (const absl::Status status = stage_->Submit(std::move(step)); !status.ok()) {
       HandleStageError(status, in_flight.parts);
@@ -274,13 +284,23 @@ Step StepLoop::MakeStep(StepInFlight& in_flight) {
   }
   step.rows.resize(plan_.decode.size() + plan_.prompt.size());
   std::size_t next = 0;
+  std::int32_t decode_rows = 0;
   for (const std::vector<PlannedRows>* rows : {&plan_.decode, &plan_.prompt}) {
     for (const PlannedRows& planned : *rows) {
-      AddRows(planned, step.rows[next++], step, in_flight);
+      if (AddRows(planned, step.rows[next], step, in_flight)) {
+        ++next;
+        decode_rows += rows == &plan_.decode ? 1 : 0;
+      } else {
+        // Our own bug, and no reason to fail the others of the step.
+        assert(false);
+        Fail(planned.id, absl::InternalError("a step was planned with more KV blocks than are "
+                                             "free; the request can be tried again"));
+      }
     }
   }
+  step.rows.resize(next);
   StepStats& stats = in_flight.stats;
-  stats.decode_rows = static_cast<std::int32_t>(plan_.decode.size());
+  stats.decode_rows = decode_rows;
   stats.prompt_rows = static_cast<std::int32_t>(step.num_tokens()) - stats.decode_rows;
   stats.sequences = static_cast<std::int32_t>(step.rows.size());
   stats.preempted = std::exchange(preempted_since_step_, 0);
@@ -309,9 +329,14 @@ void StepLoop::Begin(Sequence& sequence, StepInFlight& in_flight) {
   sequence.sink->OnStarted(std::min(sequence.computed, sequence.num_prompt()));
 }
 
-void StepLoop::AddRows(const PlannedRows& planned, StepRows& rows, Step& step,
+bool StepLoop::AddRows(const PlannedRows& planned, StepRows& rows, Step& step,
                        StepInFlight& in_flight) {
   Sequence& sequence = *sequences_.at(planned.id);
+  const std::int32_t first = sequence.computed;
+  const std::int32_t end = first + planned.tokens;
+  if (!sequence.blocks.GrowTo(end)) {
+    return false;
+  }
   if (!sequence.open) {
     sequence.open = true;
     step.opens.push_back(
@@ -324,11 +349,6 @@ void StepLoop::AddRows(const PlannedRows& planned, StepRows& rows, Step& step,
          .prompt_logprobs = sequence.request.prompt_logprobs,
          .traceparent = sequence.request.traceparent});
   }
-  const std::int32_t first = sequence.computed;
-  const std::int32_t end = first + planned.tokens;
-  // The plan counted the free blocks, so there are enough.
-  [[maybe_unused]] const bool grown = sequence.blocks.GrowTo(end);
-  assert(grown);
   sequence.computed = end;
   ++sequence.steps_in_flight;
   tenants_.Charge(sequence.tenant, planned.tokens);
@@ -345,6 +365,7 @@ void StepLoop::AddRows(const PlannedRows& planned, StepRows& rows, Step& step,
   if (prefix_scheme_.has_value()) {
     PublishBlocks(sequence, first, end);
   }
+  return true;
 }
 
 void StepLoop::PublishBlocks(Sequence& sequence, std::int32_t first, std::int32_t end) {

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -77,13 +78,15 @@ class StepLoop final : public Engine {
   [[nodiscard]] bool MayPreempt() const;
   enum class Sharing { kCount, kIgnore };
   [[nodiscard]] ScheduledSequence Describe(const Sequence& sequence, Sharing sharing) const;
-  [[nodiscard]] Reusable FindReusable(SequenceId id) const;
+  [[nodiscard]] Reusable FindReusable(SequenceId id, std::span<const SequenceId> preempted) const;
   [[nodiscard]] std::span<const BlockKey> ReusableKeys(const Sequence& sequence) const;
   void Preempt(const std::vector<std::uint64_t>& ids);
   [[nodiscard]] Step MakeStep(StepInFlight& in_flight);
   void Begin(Sequence& sequence, StepInFlight& in_flight);
-  // Fills `rows`, which may be those of an earlier step.
-  void AddRows(const PlannedRows& planned, StepRows& rows, Step& step, StepInFlight& in_flight);
+  // Fills `rows`, which may be those of an earlier step. False when there are no blocks for them,
+  // in spite of the plan: then nothing happened.
+  [[nodiscard]] bool AddRows(const PlannedRows& planned, StepRows& rows, Step& step,
+                             StepInFlight& in_flight);
   void PublishBlocks(Sequence& sequence, std::int32_t first, std::int32_t end);
   void TakeResult();
   void HandleSample(SequenceSample& sample);

@@ -33,15 +33,23 @@ std::int32_t BlockPool::Lookup(const BlockKey& key) const {
   return block;
 }
 
-BlockPool::Found BlockPool::Find(std::span<const BlockKey> chain) const {
+BlockPool::Found BlockPool::Find(std::span<const BlockKey> chain,
+                                 std::span<const SequenceBlocks* const> without) const {
   Found found;
   for (const BlockKey& key : chain) {
     const std::int32_t block = Lookup(key);
     if (block == kNone) {
       break;
     }
-    ++found.blocks;
-    found.unheld += At(block).holders == 0 ? 1 : 0;
+    // A block has the same place in all tables: its key covers what precedes it.
+    const auto index = static_cast<std::size_t>(found.blocks++);
+    const auto holds = [block, index](const SequenceBlocks* blocks) {
+      return index < blocks->table().size() && blocks->table()[index] == block;
+    };
+    const std::int32_t holders = At(block).holders;
+    const bool unheld =
+        holders == 0 || (holders == 1 && std::any_of(without.begin(), without.end(), holds));
+    found.unheld += unheld ? 1 : 0;
   }
   return found;
 }

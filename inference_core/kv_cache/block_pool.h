@@ -9,6 +9,8 @@
 
 namespace yangtuo {
 
+class SequenceBlocks;
+
 // Which KV blocks of a group are held by whom, and what the full ones hold. Numbers only: the
 // memory lies in every shard's cache, and the shards follow these indices. Owned by the engine's
 // step loop; not thread-safe. Outlives what is taken from it.
@@ -42,7 +44,12 @@ class BlockPool {
     std::int32_t blocks = 0;  // the first so many keys
     std::int32_t unheld = 0;  // those of them that nobody holds: taking them makes fewer free
   };
-  [[nodiscard]] Found Find(std::span<const BlockKey> chain) const;
+  [[nodiscard]] Found Find(std::span<const BlockKey> chain) const { return Find(chain, {}); }
+  // The same for a pool in which those of `without` are about to give up their blocks: what one of
+  // them holds alone counts as unheld. What several of them hold does not; it makes nothing free as
+  // long as blocks that are shared count for none of their holders.
+  [[nodiscard]] Found Find(std::span<const BlockKey> chain,
+                           std::span<const SequenceBlocks* const> without) const;
 
   // The content of all blocks is lost: nothing can be found any more.
   void ForgetContents();

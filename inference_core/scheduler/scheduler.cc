@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <span>
 #include <utility>
+#include <vector>
 
 namespace yangtuo {
 namespace {
@@ -89,7 +91,7 @@ class Planner {
       if (s.steps_in_flight > 0) {
         return;
       }
-      const Reusable reusable = find_reusable_ ? find_reusable_(s.id) : Reusable{};
+      Reusable reusable = FindReusable(s, plan_.preempt);
       if (!IsBeingFilled(reusable.next_block)) {
         if (!MakePlace(s, reusable)) {
           return;
@@ -165,28 +167,46 @@ class Planner {
     return std::max(CeilDivide(r.known_tokens, limits_.block_size) - r.blocks, 0) + 1;
   }
 
+  // Free blocks that a waiting sequence takes over time to compute what it knows.
+  [[nodiscard]] std::int32_t Needed(const ScheduledSequence& s, const Reusable& reusable) const {
+    return CeilDivide(s.known_tokens, limits_.block_size) - reusable.tokens / limits_.block_size +
+           reusable.free_blocks;
+  }
+
+  [[nodiscard]] Reusable FindReusable(const ScheduledSequence& s,
+                                      std::span<const std::uint64_t> preempted) const {
+    return find_reusable_ ? find_reusable_(s.id, preempted) : Reusable{};
+  }
+
   // Finds a place for the first in line among the running, at the cost of lower priorities if need
   // be, but only if that is enough. At the cost of rows that were planned for them a moment ago,
-  // too.
-  bool MakePlace(const ScheduledSequence& s, const Reusable& reusable) {
-    const std::int32_t needed = CeilDivide(s.known_tokens, limits_.block_size) -
-                                reusable.tokens / limits_.block_size + reusable.free_blocks;
-    std::int32_t left = free_blocks_ - needed;
+  // too. `reusable` is then what the sequence can use without them: what it finds of their blocks
+  // is not free for anything else.
+  bool MakePlace(const ScheduledSequence& s, Reusable& reusable) {
+    std::int32_t left = free_blocks_ - Needed(s, reusable);
     for (const ScheduledSequence& r : running_) {
       left -= Promised(r);
     }
-    auto running = static_cast<std::int32_t>(running_.size());
-    std::int32_t victims = 0;
-    while (left < 0 || running >= limits_.max_running) {
-      if (running == 0 || running_[static_cast<std::size_t>(running - 1)].priority >= s.priority) {
+    std::size_t kept = running_.size();
+    std::vector<std::uint64_t> preempted;
+    while (left < 0 || kept >= static_cast<std::size_t>(limits_.max_running)) {
+      if (kept == 0 || running_[kept - 1].priority >= s.priority) {
         return false;
       }
-      --running;
-      ++victims;
-      const ScheduledSequence& victim = running_[static_cast<std::size_t>(running)];
+      if (preempted.empty()) {
+        preempted = plan_.preempt;
+      }
+      const ScheduledSequence& victim = running_[--kept];
+      preempted.push_back(victim.id);
       left += victim.blocks - victim.shared_blocks + Promised(victim);
+      // Only when it would be enough at best: the question costs more than the sums.
+      if (left >= 0) {
+        left += Needed(s, reusable);
+        reusable = FindReusable(s, preempted);
+        left -= Needed(s, reusable);
+      }
     }
-    for (; victims > 0; --victims) {
+    while (running_.size() > kept) {
       PreemptLast();
     }
     return true;
@@ -210,7 +230,7 @@ class Planner {
   std::vector<ScheduledSequence>& running_;  // first in line first; without the preempted
   std::vector<ScheduledSequence>& waiting_;
   const PlanLimits& limits_;
-  const std::function<Reusable(std::uint64_t)>& find_reusable_;
+  const std::function<Reusable(std::uint64_t, std::span<const std::uint64_t>)>& find_reusable_;
   std::int32_t decoding_ = 0;
   std::int32_t tokens_left_;
   std::int32_t prompt_left_;

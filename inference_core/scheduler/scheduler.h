@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <span>
 #include <vector>
 
 namespace yangtuo {
@@ -34,7 +35,9 @@ struct ScheduledSequence {
 struct Reusable {
   // Leading positions in blocks that are there already: whole blocks, fewer than known_tokens.
   std::int32_t tokens = 0;
-  std::int32_t free_blocks = 0;  // those of the blocks that count as free until they are taken
+  // Those of the blocks that count as free until they are taken: that nobody holds, or one of the
+  // preempted alone.
+  std::int32_t free_blocks = 0;
   // Names the block that it would fill first, as ScheduledSequence::next_block; 0: it would make
   // no use of another's.
   std::uint64_t next_block = 0;
@@ -77,9 +80,9 @@ struct PlanInput {
   std::vector<ScheduledSequence> running;
   std::vector<ScheduledSequence> waiting;
   PlanLimits limits;
-  // Asked for waiting sequences only, and only for those whose turn it is. May be empty: nothing
-  // is reusable.
-  std::function<Reusable(std::uint64_t id)> find_reusable;
+  // What a waiting sequence can use when those of `preempted` have given up their blocks. Asked
+  // only for those whose turn it is. May be empty: nothing is reusable.
+  std::function<Reusable(std::uint64_t id, std::span<const std::uint64_t> preempted)> find_reusable;
 };
 
 // Decides the next step: same input, same plan; owns no thread, clock or cache. `plan` is

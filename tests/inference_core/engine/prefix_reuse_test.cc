@@ -6,6 +6,7 @@
 #include <future>
 #include <memory>
 #include <numeric>
+#include <semaphore>
 #include <string>
 #include <thread>
 #include <utility>
@@ -247,6 +248,42 @@ TEST_F(PrefixReuseTest, WaitingRequestsStartWhenTheBlocksTheyReallyNeedAreThere)
   EXPECT_TRUE(second.Wait().status.ok());
   EXPECT_EQ(second.cached_prompt_tokens(), 28);
   EXPECT_EQ(Finish().preempted, 0);
+}
+
+TEST_F(PrefixReuseTest, UrgentRequestFindsTheBlocksOfTheOneItTakesThePlaceOf) {
+  // 10 blocks. The victim holds six; a request that is as urgent holds three and soon a fourth. The
+  // new one finds four of the victim's and needs four more: there is no place before the other
+  // urgent one has ended.
+  std::counting_semaphore<> steps(0);
+  Start({.kv_blocks = 10, .kv_block_size = 4, .before_next = [&steps] { steps.acquire(); }});
+  const auto wait_until_running = [this](std::int32_t count) {
+    while (engine_->load().running != count) {
+      std::this_thread::yield();
+    }
+  };
+  std::vector<EngineRequest> requests = {Request(Numbers(100, 11), 6),
+                                         Request(Join(Numbers(1, 16), Numbers(200, 7)), 8),
+                                         Request(Join(Numbers(1, 16), Numbers(300, 14)), 4)};
+  requests[0].priority = 1;
+  requests[2].priority = 1;
+  std::vector<Collector> sinks(requests.size());
+  Collector first_step;
+  ASSERT_TRUE(engine_->Submit(Request({999}, 1), &first_step).ok());
+  wait_until_running(1);
+  ASSERT_TRUE(engine_->Submit(requests[0], sinks.data()).ok());
+  ASSERT_TRUE(engine_->Submit(requests[1], &sinks[1]).ok());
+  steps.release();
+  wait_until_running(2);
+  ASSERT_TRUE(engine_->Submit(requests[2], &sinks[2]).ok());
+  steps.release(1000);
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    const SequenceOutcome outcome = sinks[i].Wait();
+    EXPECT_TRUE(outcome.status.ok()) << outcome.status;
+    EXPECT_EQ(sinks[i].tokens(),
+              FakeStage::Expected(stage_, requests[i].prompt_ids, 1, *requests[i].max_new_tokens));
+  }
+  EXPECT_EQ(sinks[2].cached_prompt_tokens(), 16);
+  EXPECT_EQ(Finish().preempted, 1);
 }
 
 TEST_F(PrefixReuseTest, PreemptedSequenceFindsItsOwnBlocksAgain) {

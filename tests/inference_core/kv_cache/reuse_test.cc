@@ -65,6 +65,23 @@ TEST(BlockReuseTest, FindsThePrefixThatAnotherSequenceHolds) {
   EXPECT_EQ(second.num_shared(), 2);
 }
 
+TEST(BlockReuseTest, TellsWhatWouldBeUnheldWithoutSomeOfTheHolders) {
+  BlockPool pool(10, kBlockSize);
+  SequenceBlocks first(pool);
+  Fill(first, Chain({1, 2, 3}));
+  SequenceBlocks second(pool);
+  EXPECT_EQ(second.TakeFound(Chain({1})), 1);
+  SequenceBlocks other(pool);
+  Fill(other, Chain({7, 8}));
+  const std::array<const SequenceBlocks*, 1> one = {&first};
+  const std::array<const SequenceBlocks*, 2> both = {&first, &second};
+  const std::array<const SequenceBlocks*, 1> else_held = {&other};
+  EXPECT_EQ(pool.Find(Chain({1, 2, 3}), one).blocks, 3);
+  EXPECT_EQ(pool.Find(Chain({1, 2, 3}), one).unheld, 2);
+  EXPECT_EQ(pool.Find(Chain({1, 2, 3}), both).unheld, 2) << "what two hold counts for neither";
+  EXPECT_EQ(pool.Find(Chain({1, 2, 3}), else_held).unheld, 0);
+}
+
 TEST(BlockReuseTest, ContentSurvivesItsHolderAndCountsAsFree) {
   BlockPool pool(4, kBlockSize);
   std::vector<std::int32_t> before;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -217,7 +218,7 @@ StepPlan PlanWithReuse(std::vector<ScheduledSequence> running,
   PlanInput input{.running = std::move(running),
                   .waiting = std::move(waiting),
                   .limits = limits,
-                  .find_reusable = [&](std::uint64_t id) {
+                  .find_reusable = [&](std::uint64_t id, std::span<const std::uint64_t>) {
                     const auto found = reusable.find(id);
                     return found == reusable.end() ? Reusable{} : found->second;
                   }};
@@ -332,6 +333,45 @@ TEST(PriorityTest, UrgentRequestTakesBlocksButNeverInVain) {
   const StepPlan vain = PlanNextStep({Decoding(1, 7), Decoding(2, 7)}, {urgent}, limits);
   EXPECT_THAT(vain.preempt, IsEmpty());
   EXPECT_THAT(vain.decode, SizeIs(2));
+}
+
+// 30 tokens of priority 1; 16 of them are in four blocks that sequence 2 alone holds.
+StepPlan PlanUrgentThatFindsItsVictimsBlocks(std::int32_t free_blocks,
+                                             std::vector<ScheduledSequence> others_waiting) {
+  ScheduledSequence urgent = Prompt(9, 30);
+  urgent.priority = 1;
+  ScheduledSequence peer = Decoding(1, 15);
+  peer.priority = 1;
+  others_waiting.push_back(urgent);
+  PlanInput input{.running = {peer, Decoding(2, 23)},
+                  .waiting = std::move(others_waiting),
+                  .limits = Limits(),
+                  .find_reusable = [](std::uint64_t, std::span<const std::uint64_t> preempted) {
+                    return Reusable{.tokens = 16, .free_blocks = preempted.empty() ? 0 : 4};
+                  }};
+  input.limits.free_blocks = free_blocks;
+  StepPlan plan;
+  PlanNextStep(input, plan);
+  return plan;
+}
+
+TEST(PriorityTest, BlocksThatUrgentRequestFindsAtItsVictimAreNotFreeAsWell) {
+  // Eight blocks for the prompt and one for the peer, of the victim's six and those that are free.
+  const StepPlan vain = PlanUrgentThatFindsItsVictimsBlocks(2, {});
+  EXPECT_THAT(vain.preempt, IsEmpty());
+  EXPECT_THAT(vain.prompt, IsEmpty());
+  const StepPlan plan = PlanUrgentThatFindsItsVictimsBlocks(3, {});
+  EXPECT_THAT(plan.preempt, ElementsAre(2));
+  EXPECT_THAT(plan.prompt, ElementsAre(PlannedRows{9, 14}));
+}
+
+TEST(PriorityTest, NextInLineKnowsWhoWasPreemptedForTheFirst) {
+  // Five blocks beside what it finds, and one for each of the two before it: with a block more than
+  // the first needs it would fit, were the four that it finds at the victim free as well.
+  EXPECT_THAT(PlanUrgentThatFindsItsVictimsBlocks(7, {Prompt(10, 20)}).prompt,
+              ElementsAre(PlannedRows{9, 14}));
+  EXPECT_THAT(PlanUrgentThatFindsItsVictimsBlocks(10, {Prompt(10, 20)}).prompt,
+              ElementsAre(PlannedRows{9, 14}, PlannedRows{10, 4}));
 }
 
 ScheduledSequence PromptOf(std::uint32_t tenant, double served, std::uint64_t id) {
