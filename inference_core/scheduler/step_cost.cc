@@ -20,6 +20,9 @@ StepCost Observe(const StepCost& cost, std::int32_t decode_rows, std::int32_t pr
   if (prompt_rows > 0) {
     const double added = std::max(seconds - cost.decode_step, kLeastShare * seconds);
     after.prompt_row = Average(cost.prompt_row, added / prompt_rows);
+    if (decode_rows > 0) {
+      after.decode_step = std::min(cost.decode_step, seconds);
+    }
   } else if (decode_rows > 0) {
     after.decode_step = Average(cost.decode_step, seconds);
   }

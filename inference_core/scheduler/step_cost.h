@@ -16,7 +16,9 @@ struct StepCost {
 //
 // Newer steps weigh 1/4: attention makes steps dearer as sequences grow, and a machine may be
 // shared. A prompt row counts as at least a quarter of its share of the step, so that one step that
-// happened to be quick does not open the door to a huge one.
+// happened to be quick does not open the door to a huge one. A step that decodes and has prompt
+// rows too took longer than its decode rows alone: under load there may be no other for a long
+// time.
 [[nodiscard]] StepCost Observe(const StepCost& cost, std::int32_t decode_rows,
                                std::int32_t prompt_rows, double seconds);
 

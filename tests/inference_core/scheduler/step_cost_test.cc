@@ -42,6 +42,25 @@ TEST(ObserveTest, PromptRowsCostWhatTheyAddToAStep) {
   EXPECT_DOUBLE_EQ(Observe(cost, 3, 50, 0.2).decode_step, 0.1);
 }
 
+TEST(ObserveTest, StepWithPromptRowsBoundsWhatDecodingCosts) {
+  const StepCost cost{.decode_step = 0.5, .prompt_row = 0.002};
+  EXPECT_DOUBLE_EQ(Observe(cost, 3, 16, 0.1).decode_step, 0.1);
+  EXPECT_DOUBLE_EQ(Observe(cost, 3, 16, 0.6).decode_step, 0.5);
+  EXPECT_DOUBLE_EQ(Observe(cost, 0, 16, 0.1).decode_step, 0.5) << "nobody decoded";
+  EXPECT_DOUBLE_EQ(Observe({}, 3, 16, 0.1).decode_step, 0.0) << "not seen yet";
+}
+
+// Decoding was dear once, for long sequences or beside another program, and since then every step
+// has had prompt rows.
+TEST(StepCostTest, PromptsGetTheirShareAgainWithoutAStepOfDecodingAlone) {
+  StepCost cost{.decode_step = 1.0, .prompt_row = 0.001};
+  for (int step = 0; step < 30; ++step) {
+    const std::int32_t rows = PromptRowsWithin(0.2, cost, 16, 512);
+    cost = Observe(cost, 4, rows, 0.05 + 0.001 * rows);
+  }
+  EXPECT_NEAR(PromptRowsWithin(0.2, cost, 16, 512), 150, 15);
+}
+
 // A machine on which a step costs a + b per decode row + c per prompt row, with noise. Chunks
 // chosen from what was observed keep nearly every step within the target, after the first few, as
 // soon as the target can be kept at all; and always the bound of PromptRowsWithin.
