@@ -33,7 +33,7 @@ namespace yangtuo {
 //
 // For the same reason a block can be found by others as soon as the step that fills it is
 // submitted. When a step fails, nothing is found any more: its blocks may not be what their keys
-// say.
+// say. When one sequence of a step fails, that holds for its blocks.
 //
 // A step of sequences that decode takes no lock and no system call here, and no memory but what
 // OpenSSL takes for the key of a block that was filled; what stage and sinks take is theirs.
@@ -90,6 +90,7 @@ class StepLoop final : public Engine {
   void PublishBlocks(Sequence& sequence, std::int32_t first, std::int32_t end);
   void TakeResult();
   void HandleSample(SequenceSample& sample);
+  void HandleFailure(const SequenceFailure& failure);
   [[nodiscard]] absl::Status CheckResult(const StepResult& result, const StepInFlight& step);
   void HandleResult(StepResult& result);
   void HandleStageError(const absl::Status& status, const std::vector<StepInFlight::Part>& parts);

@@ -67,6 +67,20 @@ absl::Status StepLoop::CheckResult(const StepResult& result, const StepInFlight&
   for (const SequenceEmbedding& embedding : result.embeddings) {
     answered_.push_back(embedding.id);
   }
+  for (const SequenceFailure& failure : result.failures) {
+    const auto part = std::find_if(
+        step.parts.begin(), step.parts.end(),
+        [&failure](const StepInFlight::Part& candidate) { return candidate.id == failure.id; });
+    if (part == step.parts.end() || failure.status.ok()) {
+      return absl::InternalError(
+          absl::StrFormat("step %d has a failure of sequence %d, which is not among its rows or "
+                          "has no error",
+                          step.id, failure.id));
+    }
+    if (part->wants_output) {
+      answered_.push_back(failure.id);
+    }
+  }
   wanted_.clear();
   for (const StepInFlight::Part& part : step.parts) {
     if (part.wants_output) {
@@ -85,6 +99,10 @@ absl::Status StepLoop::CheckResult(const StepResult& result, const StepInFlight&
 }
 
 void StepLoop::HandleResult(StepResult& result) {
+  // First, so that nothing else of them is delivered.
+  for (const SequenceFailure& failure : result.failures) {
+    HandleFailure(failure);
+  }
   for (const PromptLogprobs& part : result.prompt_logprobs) {
     const auto found = sequences_.find(part.id);
     if (found == sequences_.end()) {
@@ -132,6 +150,17 @@ void StepLoop::HandleSample(SequenceSample& sample) {
   if (sequence.num_known() >= sequence.max_tokens) {
     End(sample.id, {.status = absl::OkStatus(), .reason = FinishReason::kLength});
   }
+}
+
+void StepLoop::HandleFailure(const SequenceFailure& failure) {
+  const auto found = sequences_.find(failure.id);
+  if (found != sequences_.end() && found->second->blocks.size() > 0) {
+    found->second->blocks.ForgetContents();
+  } else {
+    // It has given its blocks up already, and nobody knows which they were.
+    pool_.ForgetContents();
+  }
+  Fail(failure.id, failure.status);
 }
 
 void StepLoop::HandleStageError(const absl::Status& status,

@@ -172,6 +172,14 @@ void SequenceBlocks::Publish(std::int32_t index, const BlockKey& key) {
   pool_->Publish(table_[static_cast<std::size_t>(index)], key);
 }
 
+void SequenceBlocks::ForgetContents() {
+  for (const std::int32_t block : table_) {
+    if (pool_->At(block).published) {
+      pool_->Unpublish(block);
+    }
+  }
+}
+
 void SequenceBlocks::Release() {
   for (auto block = table_.rbegin(); block != table_.rend(); ++block) {
     pool_->Drop(*block);

@@ -125,6 +125,9 @@ class SequenceBlocks {
   // effect when another block has the key already.
   void Publish(std::int32_t index, const BlockKey& key);
 
+  // Nothing of these blocks can be found any more, whoever published it.
+  void ForgetContents();
+
   // Gives all blocks back. Of their contents, those at the end of the table are evicted first:
   // nothing can be found without what precedes it.
   void Release();

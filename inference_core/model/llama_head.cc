@@ -4,7 +4,8 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
-#include <set>
+#include <limits>
+#include <string_view>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -46,6 +47,16 @@ std::vector<float> UnitMean(std::span<const double> sum) {
     values.push_back(static_cast<float>(value * scale));
   }
   return values;
+}
+
+// The first failure of a sequence says enough.
+void AddFailure(SequenceId id, std::string_view what, StepResult& result) {
+  const bool known = std::any_of(result.failures.begin(), result.failures.end(),
+                                 [id](const SequenceFailure& failure) { return failure.id == id; });
+  if (!known) {
+    result.failures.push_back(
+        {.id = id, .status = absl::InternalError(absl::StrFormat("sequence %d: %s", id, what))});
+  }
 }
 
 }  // namespace
@@ -156,6 +167,18 @@ void LlamaHead::AddHidden(Sequence& sequence, ConstMatrix rows) {
   sequence.summed += static_cast<std::int32_t>(rows.dim(0));
 }
 
+void LlamaHead::Embed(SequenceId id, const Sequence& sequence, StepResult& result) {
+  std::vector<float> values = UnitMean(sequence.hidden_sum);
+  if (AllFinite(values)) {
+    result.embeddings.push_back({.id = id, .values = std::move(values)});
+  } else {
+    AddFailure(id,
+               "the model gave hidden states that are not finite numbers; its weights may be "
+               "damaged (see `yangtuo verify`)",
+               result);
+  }
+}
+
 void LlamaHead::CollectLogprobs(const StepRows& rows, std::int64_t first_row, Sequence& sequence,
                                 StepResult& result) {
   // The row at position p scores the prompt's token at p + 1.
@@ -192,7 +215,7 @@ void LlamaHead::Collect(const Step& step, ConstMatrix x, StepResult& result) {
     if (sequence.task == SequenceTask::kEmbed) {
       AddHidden(sequence, ConstMatrix(x.data() + first_row * x.dim(1), {count, x.dim(1)}));
       if (rows.want_output) {
-        result.embeddings.push_back({.id = rows.id, .values = UnitMean(sequence.hidden_sum)});
+        Embed(rows.id, sequence, result);
       }
     } else {
       if (sequence.prompt_logprobs) {
@@ -232,7 +255,7 @@ absl::StatusOr<SampledToken> LlamaHead::SampleConstrained(Sequence& sequence,
   return token;
 }
 
-absl::Status LlamaHead::Answer(std::span<const LogitsRow> rows, ConstMatrix x) {
+absl::Status LlamaHead::Answer(std::span<const LogitsRow> rows, ConstMatrix x, StepResult& result) {
   const auto count = static_cast<std::int64_t>(rows.size());
   const Matrix gathered(gathered_.data(), {count, x.dim(1)});
   const Matrix normed(normed_.data(), {count, x.dim(1)});
@@ -242,41 +265,39 @@ absl::Status LlamaHead::Answer(std::span<const LogitsRow> rows, ConstMatrix x) {
     std::copy(row.begin(), row.end(), gathered.Row(i).begin());
   }
   YANGTUO_RETURN_IF_ERROR(shard_.Logits(gathered, normed, logits));
-  std::vector<char> finite(rows.size(), 0);
-  std::vector<char> unfit(rows.size(), 0);
+  enum class End : char { kAnswered, kNotFinite, kMisfit };
+  std::vector<End> ends(rows.size(), End::kAnswered);
   kernels::ParallelFor(shard_.options().threads, count, [&](std::int64_t i) {
     const auto at = static_cast<std::size_t>(i);
     const LogitsRow& row = rows[at];
     const std::span<float> values = logits.Row(i);
     if (!AllFinite(values)) {
-      return;
-    }
-    finite[at] = 1;
-    if (row.given.has_value()) {
+      ends[at] = End::kNotFinite;
+    } else if (row.given.has_value()) {
       *row.answer = GivenToken(values, *row.given, row.sequence->alternatives);
     } else if (row.sequence->constrained.has_value()) {
       absl::StatusOr<SampledToken> token = SampleConstrained(*row.sequence, values);
       if (token.ok()) {
         *row.answer = *std::move(token);
       } else {
-        unfit[at] = 1;
+        ends[at] = End::kMisfit;
       }
     } else {
       *row.answer = row.sequence->sampler.Sample(values);
     }
   });
-  const auto broken = std::find(finite.begin(), finite.end(), 0);
-  if (broken != finite.end()) {
-    return absl::InternalError(absl::StrFormat(
-        "sequence %d: the model gave logits that are not finite numbers; its weights may be "
-        "damaged (see `yangtuo verify`)",
-        rows[static_cast<std::size_t>(broken - finite.begin())].id));
-  }
-  const auto misfit = std::find(unfit.begin(), unfit.end(), 1);
-  if (misfit != unfit.end()) {
-    return absl::InternalError(
-        absl::StrFormat("sequence %d: a token was chosen that its constraint does not allow",
-                        rows[static_cast<std::size_t>(misfit - unfit.begin())].id));
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (ends[i] == End::kAnswered) {
+      continue;
+    }
+    // Should somebody add it up, the sum shows it.
+    rows[i].answer->logprob = std::numeric_limits<float>::quiet_NaN();
+    AddFailure(rows[i].id,
+               ends[i] == End::kMisfit
+                   ? "a token was chosen that its constraint does not allow"
+                   : "the model gave logits that are not finite numbers; its weights may be "
+                     "damaged (see `yangtuo verify`)",
+               result);
   }
   return absl::OkStatus();
 }
@@ -288,7 +309,11 @@ absl::StatusOr<StepResult> LlamaHead::Finish(const Step& step, ConstMatrix x) {
   const std::span<const LogitsRow> wanted(wanted_);
   for (std::size_t first = 0; first < wanted.size(); first += kRowsAtOnce) {
     const std::size_t count = std::min<std::size_t>(kRowsAtOnce, wanted.size() - first);
-    YANGTUO_RETURN_IF_ERROR(Answer(wanted.subspan(first, count), x));
+    YANGTUO_RETURN_IF_ERROR(Answer(wanted.subspan(first, count), x, result));
+  }
+  for (const SequenceFailure& failure : result.failures) {
+    std::erase_if(result.samples,
+                  [&failure](const SequenceSample& sample) { return sample.id == failure.id; });
   }
   return result;
 }

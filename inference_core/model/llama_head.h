@@ -35,8 +35,10 @@ class LlamaHead {
   // Nothing has changed then.
   absl::Status Begin(const Step& step);
 
-  // Answers of a step whose residual stream after the last block is `x` [tokens, hidden]. INTERNAL
-  // when a logit is not a finite number: the weights are broken, or the computation is.
+  // Answers of a step whose residual stream after the last block is `x` [tokens, hidden]. A
+  // sequence fails with INTERNAL when a logit or a value of its embedding is not a finite number
+  // (the weights are broken, or the computation is), or when its constraint does not take what was
+  // chosen.
   absl::StatusOr<StepResult> Finish(const Step& step, ConstMatrix x);
 
   // Forgets every sequence.
@@ -73,13 +75,14 @@ class LlamaHead {
   absl::StatusOr<Sequence> Open(const SequenceOpen& open) const;
   // Collects the wanted rows and makes room in `result` for their answers.
   void Collect(const Step& step, ConstMatrix x, StepResult& result);
+  void Embed(SequenceId id, const Sequence& sequence, StepResult& result);
   void AddHidden(Sequence& sequence, ConstMatrix rows);
   void CollectLogprobs(const StepRows& rows, std::int64_t first_row, Sequence& sequence,
                        StepResult& result);
   // INTERNAL: a bug in the constraint.
   static absl::StatusOr<SampledToken> SampleConstrained(Sequence& sequence,
                                                         std::span<float> logits);
-  absl::Status Answer(std::span<const LogitsRow> rows, ConstMatrix x);
+  absl::Status Answer(std::span<const LogitsRow> rows, ConstMatrix x, StepResult& result);
 
   LlamaShard& shard_;
   std::shared_ptr<AnswerConstraints> constraints_;

@@ -87,11 +87,20 @@ struct SequenceEmbedding {
   std::vector<float> values;  // [hidden], unit length
 };
 
+// Why the rows of one sequence gave no usable answer. The others of the step are not concerned.
+struct SequenceFailure {
+  SequenceId id = 0;
+  absl::Status status;  // not OK
+};
+
 struct StepResult {
   std::uint64_t id = 0;
   std::vector<SequenceSample> samples;
   std::vector<PromptLogprobs> prompt_logprobs;
   std::vector<SequenceEmbedding> embeddings;
+  // At most one a sequence, which then has no sample and no embedding; its prompt's
+  // log-probabilities of this step are worth nothing.
+  std::vector<SequenceFailure> failures = {};
   Duration compute{};  // summed over the stages behind this one, itself included
   // The step's rows, back for their memory when they did not have to travel; else empty.
   std::vector<StepRows> rows;

@@ -235,6 +235,10 @@ absl::StatusOr<Step> DecodeStepFields(const pb::StepRequest& request, const Stag
   return step;
 }
 
+std::string ErrorText(const absl::Status& error) {
+  return std::string(error.message()).substr(0, 1024);
+}
+
 void EncodeSample(const SampledToken& token, pb::SampledToken* out) {
   out->mutable_chosen()->set_token_id(static_cast<std::uint32_t>(token.id));
   out->mutable_chosen()->set_logprob(token.logprob);
@@ -318,6 +322,12 @@ pb::StepResponse EncodeStepResult(const StepResult& result) {
     out->set_sequence(embedding.id);
     out->mutable_values()->Add(embedding.values.begin(), embedding.values.end());
   }
+  for (const SequenceFailure& failure : result.failures) {
+    pb::SequenceFailure* out = response.add_failures();
+    out->set_sequence(failure.id);
+    out->set_code(static_cast<std::uint32_t>(failure.status.code()));
+    out->set_error(ErrorText(failure.status));
+  }
   response.set_compute_ns(static_cast<std::uint64_t>(
       std::chrono::duration_cast<std::chrono::nanoseconds>(result.compute).count()));
   return response;
@@ -327,7 +337,7 @@ pb::StepResponse EncodeStepError(std::uint64_t step_id, const absl::Status& erro
   pb::StepResponse response;
   response.set_step_id(step_id);
   response.set_code(static_cast<std::uint32_t>(error.code()));
-  response.set_error(std::string(error.message()).substr(0, 1024));
+  response.set_error(ErrorText(error));
   return response;
 }
 
@@ -365,6 +375,14 @@ absl::StatusOr<StepResult> DecodeStepResult(const pb::StepResponse& response,
                                                  in.values_size(), stage.hidden));
     }
     result.embeddings.push_back({in.sequence(), {in.values().begin(), in.values().end()}});
+  }
+  for (const pb::SequenceFailure& in : response.failures()) {
+    if (in.code() == 0) {
+      return absl::DataLossError(absl::StrFormat("sequence %d failed with code OK", in.sequence()));
+    }
+    result.failures.push_back(
+        {.id = in.sequence(),
+         .status = absl::Status(static_cast<absl::StatusCode>(in.code()), in.error())});
   }
   result.compute = std::chrono::nanoseconds(response.compute_ns());
   return result;

@@ -39,6 +39,8 @@ class FakeStage final : public Stage {
     std::int64_t refuses_from = 0;
     // Sequences with this token among their rows make the whole step fail with INTERNAL.
     std::optional<TokenId> poison = std::nullopt;
+    // Sequences with this token among their rows fail with INTERNAL, alone.
+    std::optional<TokenId> broken = std::nullopt;
     // Sequences with this token among their rows get no output.
     std::optional<TokenId> forgotten = std::nullopt;
     // Called with every step that is submitted, on the engine's thread. May be empty.
@@ -186,6 +188,11 @@ class FakeStage final : public Stage {
         return absl::InternalError(absl::StrFormat(
             "position %d of sequence %d was written by somebody else", position, rows.id));
       }
+    }
+    if (holds(options_.broken)) {
+      result.failures.push_back(
+          {.id = rows.id, .status = absl::InternalError("logits that are not finite numbers")});
+      return absl::OkStatus();
     }
     const SequenceOpen& open = found->second;
     if (open.prompt_logprobs) {

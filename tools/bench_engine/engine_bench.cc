@@ -123,6 +123,9 @@ class Sequences {
     step.id = ++stage_.steps;
     YANGTUO_RETURN_IF_ERROR(stage_.stage.Submit(std::move(step)));
     YANGTUO_ASSIGN_OR_RETURN(const StepResult result, stage_.stage.Next());
+    for (const SequenceFailure& failure : result.failures) {
+      return failure.status;
+    }
     for (const SequenceSample& sample : result.samples) {
       for (std::size_t s = 0; s < opens_.size(); ++s) {
         if (opens_[s].id == sample.id) {

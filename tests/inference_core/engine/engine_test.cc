@@ -1,6 +1,9 @@
 #include "inference_core/engine/engine.h"
 
 #include <chrono>
+#include <cstdint>
+#include <future>
+#include <limits>
 #include <memory>
 #include <string>
 #include <thread>
@@ -259,6 +262,41 @@ TEST_F(EngineTest, ErrorOfOneStepFailsItsSequencesAndNoOthers) {
   EXPECT_EQ(bad.Wait().status.code(), absl::StatusCode::kInternal);
   EXPECT_TRUE(later.Wait().status.ok());
   EXPECT_EQ(later.tokens(), FakeStage::Expected(stage, {3}, 1, 3));
+  ExpectNothingHeld();
+}
+
+TEST_F(EngineTest, SequenceThatFailsAloneEndsAloneAndTheOthersOfItsStepsGoOn) {
+  std::promise<void> open;
+  std::shared_future<void> gate = open.get_future().share();
+  const FakeStage::Options stage{.broken = 999, .before_next = [gate] { gate.wait(); }};
+  Engine& engine = Start(stage, {.step_tokens = 32});
+  Collector holder;
+  Collector good;
+  Collector bad;
+  Collector embedded;
+  Collector scored;
+  ASSERT_TRUE(engine.Submit(Request({4}, 20), &holder).ok());
+  ASSERT_TRUE(engine.Submit(Request({1}, 20), &good).ok());
+  ASSERT_TRUE(engine.Submit(Request({2, 999}, 20), &bad).ok());
+  EngineRequest embedding;
+  embedding.task = SequenceTask::kEmbed;
+  embedding.prompt_ids = {3, 999};
+  ASSERT_TRUE(engine.Submit(std::move(embedding), &embedded).ok());
+  // Breaks in a step that no output is wanted of.
+  EngineRequest logprobs = Request(std::vector<TokenId>(60, 7), 20);
+  logprobs.prompt_ids[2] = 999;
+  logprobs.prompt_logprobs = true;
+  ASSERT_TRUE(engine.Submit(std::move(logprobs), &scored).ok());
+  open.set_value();
+  for (Collector* sink : {&bad, &embedded, &scored}) {
+    const SequenceOutcome outcome = sink->Wait();
+    EXPECT_EQ(outcome.status.code(), absl::StatusCode::kInternal);
+    EXPECT_THAT(std::string(outcome.status.message()), HasSubstr("not finite"));
+    EXPECT_THAT(sink->tokens(), IsEmpty());
+  }
+  EXPECT_TRUE(holder.Wait().status.ok());
+  EXPECT_TRUE(good.Wait().status.ok());
+  EXPECT_EQ(good.tokens(), FakeStage::Expected(stage, {1}, 1, 20));
   ExpectNothingHeld();
 }
 

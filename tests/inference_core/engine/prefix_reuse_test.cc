@@ -220,6 +220,18 @@ TEST_F(PrefixReuseTest, FailedStepLeavesNothingToFind) {
   EXPECT_EQ(Run(Request(Numbers(1, 20), 2)), 0);
 }
 
+TEST_F(PrefixReuseTest, SequenceThatFailsLeavesNothingToFindAndOthersStay) {
+  Start({.broken = 999});
+  EXPECT_EQ(Run(Request(Numbers(1, 20), 2)), 0);
+  EXPECT_EQ(Run(Request(Numbers(100, 20), 2)), 0);
+  Collector bad;
+  ASSERT_TRUE(engine_->Submit(Request(Join(Numbers(1, 20), {999, 5, 6, 7}), 2), &bad).ok());
+  EXPECT_EQ(bad.Wait().status.code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(bad.cached_prompt_tokens(), 20);
+  EXPECT_EQ(Run(Request(Numbers(1, 20), 2)), 0) << "what it found may be the cause";
+  EXPECT_EQ(Run(Request(Numbers(100, 20), 2)), 16);
+}
+
 TEST_F(PrefixReuseTest, OldBlocksMakePlaceForNewRequests) {
   Start({.kv_blocks = 8, .kv_block_size = 4});
   EXPECT_EQ(Run(Request(Numbers(1, 20), 3)), 0);

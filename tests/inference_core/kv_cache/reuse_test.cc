@@ -82,6 +82,24 @@ TEST(BlockReuseTest, TellsWhatWouldBeUnheldWithoutSomeOfTheHolders) {
   EXPECT_EQ(pool.Find(Chain({1, 2, 3}), else_held).unheld, 0);
 }
 
+TEST(BlockReuseTest, ForgottenContentsAreNotFoundWhoeverElseHoldsThem) {
+  BlockPool pool(10, kBlockSize);
+  SequenceBlocks first(pool);
+  Fill(first, Chain({1, 2}));
+  SequenceBlocks second(pool);
+  EXPECT_EQ(second.TakeFound(Chain({1})), 1);
+  ASSERT_TRUE(second.GrowTo(2 * kBlockSize));
+  SequenceBlocks other(pool);
+  Fill(other, Chain({7}));
+  second.ForgetContents();
+  EXPECT_EQ(pool.Find(Chain({1, 2})).blocks, 0);
+  EXPECT_EQ(pool.Find(Chain({7})).blocks, 1);
+  first.Release();
+  second.Release();
+  EXPECT_EQ(pool.num_free(), 9);
+  EXPECT_EQ(pool.num_cached(), 1) << "the second block of the first, which nobody finds";
+}
+
 TEST(BlockReuseTest, ContentSurvivesItsHolderAndCountsAsFree) {
   BlockPool pool(4, kBlockSize);
   std::vector<std::int32_t> before;

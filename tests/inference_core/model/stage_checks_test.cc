@@ -146,18 +146,68 @@ TEST_F(LoadedStage, ALaterShardRefusesHiddenStatesOfAnotherSize) {
   EXPECT_TRUE((*stage)->Submit(step).ok());
 }
 
-TEST_F(LoadedStage, BrokenHiddenStatesAreAnsweredWithAnErrorNotWithATokenAndTheStageGoesOn) {
-  StageOptions options = TinyOptions(folder_.path());
-  options.first_layer = 1;
-  const auto stage = LoadLlamaStage(options, nullptr);
-  ASSERT_TRUE(stage.ok()) << stage.status();
-  Step step = GoodStep();
-  step.hidden.assign(3 * 32, std::numeric_limits<float>::quiet_NaN());
-  ASSERT_TRUE((*stage)->Submit(step).ok());
-  EXPECT_EQ((*stage)->Next().status().code(), absl::StatusCode::kInternal);
-  step.hidden.assign(3 * 32, 0.25F);
-  ASSERT_TRUE((*stage)->Submit(step).ok());
-  EXPECT_TRUE((*stage)->Next().ok());
+// A later shard's step, of which sequence 1 has hidden states that are not numbers and sequence 2
+// has good ones.
+class BrokenHiddenStates : public LoadedStage {
+ protected:
+  static Step StepOfTwo() {
+    Step step = GoodStep();
+    step.opens.push_back(step.opens[0]);
+    step.opens[1].id = 2;
+    step.rows.push_back(step.rows[0]);
+    step.rows[1].id = 2;
+    step.rows[1].kv_blocks = {1};
+    step.hidden.assign(3 * 32, std::numeric_limits<float>::quiet_NaN());
+    step.hidden.resize(6 * 32, 0.25F);
+    return step;
+  }
+
+  StepResult Answer(const Step& step) {
+    StageOptions options = TinyOptions(folder_.path());
+    options.first_layer = 1;
+    const auto stage = LoadLlamaStage(options, nullptr);
+    EXPECT_TRUE(stage.ok()) << stage.status();
+    EXPECT_TRUE((*stage)->Submit(step).ok());
+    absl::StatusOr<StepResult> result = (*stage)->Next();
+    EXPECT_TRUE(result.ok()) << result.status();
+    return *std::move(result);
+  }
+
+  static void ExpectThatOneFailed(const StepResult& result) {
+    ASSERT_EQ(result.failures.size(), 1U);
+    EXPECT_EQ(result.failures[0].id, 1U);
+    EXPECT_EQ(result.failures[0].status.code(), absl::StatusCode::kInternal);
+    EXPECT_THAT(std::string(result.failures[0].status.message()), HasSubstr("not finite numbers"));
+  }
+};
+
+TEST_F(BrokenHiddenStates, FailTheirSequenceAndNoOther) {
+  const StepResult result = Answer(StepOfTwo());
+  ExpectThatOneFailed(result);
+  ASSERT_EQ(result.samples.size(), 1U);
+  EXPECT_EQ(result.samples[0].id, 2U);
+}
+
+TEST_F(BrokenHiddenStates, GiveNoEmbedding) {
+  Step step = StepOfTwo();
+  for (SequenceOpen& open : step.opens) {
+    open.task = SequenceTask::kEmbed;
+  }
+  const StepResult result = Answer(step);
+  ExpectThatOneFailed(result);
+  ASSERT_EQ(result.embeddings.size(), 1U);
+  EXPECT_EQ(result.embeddings[0].id, 2U);
+}
+
+TEST_F(BrokenHiddenStates, GiveLogprobsOfThePromptThatNobodyTakesForNumbers) {
+  Step step = StepOfTwo();
+  step.opens[0].prompt_logprobs = true;
+  step.opens[1].prompt_logprobs = true;
+  const StepResult result = Answer(step);
+  ExpectThatOneFailed(result);
+  ASSERT_EQ(result.prompt_logprobs.size(), 2U);
+  EXPECT_TRUE(std::isnan(result.prompt_logprobs[0].entries[0].logprob));
+  EXPECT_TRUE(std::isfinite(result.prompt_logprobs[1].entries[0].logprob));
 }
 
 TEST_F(LoadedStage, ResetForgetsSequencesAndOutstandingSteps) {

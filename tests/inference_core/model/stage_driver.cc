@@ -53,6 +53,9 @@ class Driver {
       if (!result.ok()) {
         throw std::runtime_error(result.status().ToString());
       }
+      if (!result->failures.empty()) {
+        throw std::runtime_error(result->failures.front().status.ToString());
+      }
       Take(*std::move(result), live);
     }
   }

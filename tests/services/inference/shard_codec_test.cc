@@ -116,6 +116,7 @@ TEST(ShardCodecTest, AResultSurvivesTheWireUnchanged) {
                   {8, Token(9)}};
   sent.prompt_logprobs = {{.id = 7, .first_position = 1, .entries = {Token(5, -1.0F)}}};
   sent.embeddings = {{.id = 9, .values = {0.6F, 0.8F}}};
+  sent.failures = {{.id = 4, .status = absl::InternalError("not a number")}};
   sent.compute = std::chrono::microseconds(1234);
   const absl::StatusOr<StepResult> got = DecodeStepResult(EncodeStepResult(sent), TestStage());
   ASSERT_TRUE(got.ok()) << got.status();
@@ -130,6 +131,9 @@ TEST(ShardCodecTest, AResultSurvivesTheWireUnchanged) {
   EXPECT_EQ(got->prompt_logprobs[0].first_position, 1);
   EXPECT_EQ(got->prompt_logprobs[0].entries[0].id, 5);
   EXPECT_THAT(got->embeddings[0].values, ElementsAre(0.6F, 0.8F));
+  ASSERT_THAT(got->failures, SizeIs(1));
+  EXPECT_EQ(got->failures[0].id, 4U);
+  EXPECT_EQ(got->failures[0].status, absl::InternalError("not a number"));
   EXPECT_EQ(got->compute, std::chrono::microseconds(1234));
 }
 
@@ -148,7 +152,9 @@ TEST(ShardCodecTest, ResultsThatNoShardCanHaveSentAreDataLoss) {
   prompt.prompt_logprobs = {{.id = 1, .first_position = 64, .entries = {Token(1)}}};
   StepResult embedding;
   embedding.embeddings = {{.id = 1, .values = {1.0F}}};
-  for (const StepResult& result : {token, top, prompt, embedding}) {
+  StepResult failure;
+  failure.failures = {{.id = 1, .status = absl::OkStatus()}};
+  for (const StepResult& result : {token, top, prompt, embedding, failure}) {
     EXPECT_TRUE(absl::IsDataLoss(DecodeStepResult(EncodeStepResult(result), TestStage()).status()));
   }
 }
