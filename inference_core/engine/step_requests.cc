@@ -47,7 +47,7 @@ absl::StatusOr<SequenceId> StepLoop::Submit(EngineRequest request, SequenceSink*
     if (!board_.stage_ok()) {
       return absl::UnavailableError("a shard of this worker group is lost and being reconnected");
     }
-    if (live_ >= options_.max_running + options_.max_waiting) {
+    if (live_ >= std::int64_t{options_.max_running} + options_.max_waiting) {
       return absl::ResourceExhaustedError(
           absl::StrFormat("the queue is full: %d requests run or wait (max_running %d, "
                           "max_waiting %d)",

@@ -143,6 +143,15 @@ TEST_F(EngineTest, RefusesAtOnceWhenTheQueueIsFullAndTakesAgainAfterwards) {
   ExpectNothingHeld();
 }
 
+TEST_F(EngineTest, QueueMayBeAsLongAsCanBeCounted) {
+  Engine& engine = Start({}, {.step_tokens = 16,
+                              .max_running = std::numeric_limits<std::int32_t>::max(),
+                              .max_waiting = std::numeric_limits<std::int32_t>::max()});
+  Collector sink;
+  ASSERT_TRUE(engine.Submit(Request({1}, 5), &sink).ok());
+  EXPECT_EQ(sink.Wait().generated_tokens, 5);
+}
+
 TEST_F(EngineTest, CancelEndsAStreamAndFreesItsBlocks) {
   Engine& engine = Start({.context_tokens = 100000, .kv_blocks = 20000});
   Collector sink;
