@@ -124,15 +124,20 @@ TEST_F(EngineTest, RefusesWhatCanNeverWorkWithTheNumbers) {
 }
 
 TEST_F(EngineTest, RefusesAtOnceWhenTheQueueIsFullAndTakesAgainAfterwards) {
-  Engine& engine = Start({}, {.step_tokens = 16, .max_running = 1, .max_waiting = 1});
+  // The first request does not advance before the third was refused.
+  std::promise<void> open;
+  std::shared_future<void> gate = open.get_future().share();
+  Engine& engine = Start({.before_next = [gate] { gate.wait(); }},
+                         {.step_tokens = 16, .max_running = 1, .max_waiting = 1});
   Collector first;
   Collector second;
   Collector third;
   const auto id = engine.Submit(Request({1}, 400), &first);
   const auto waiting = engine.Submit(Request({2}, 400), &second);
-  ASSERT_TRUE(id.ok() && waiting.ok());
   EXPECT_EQ(engine.Submit(Request({3}, 5), &third).status().code(),
             absl::StatusCode::kResourceExhausted);
+  open.set_value();
+  ASSERT_TRUE(id.ok() && waiting.ok());
   engine.Cancel(*waiting);
   engine.Cancel(*id);
   first.Wait();
