@@ -22,9 +22,9 @@ absl::Status CheckId(TokenId id, const StageInfo& info) {
   return absl::OkStatus();
 }
 
-// Stop ids outside the vocabulary are harmless: they are never chosen.
 absl::Status CheckIds(const EngineRequest& request, const StageInfo& info) {
-  for (const std::vector<TokenId>* ids : {&request.prompt_ids, &request.resumed_ids}) {
+  for (const std::vector<TokenId>* ids :
+       {&request.prompt_ids, &request.resumed_ids, &request.stop_ids}) {
     for (const TokenId id : *ids) {
       YANGTUO_RETURN_IF_ERROR(CheckId(id, info));
     }

@@ -117,6 +117,10 @@ TEST_F(EngineTest, RefusesWhatCanNeverWorkWithTheNumbers) {
   EXPECT_EQ(refused(Request({}, 1)).code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(refused(Request({100}, 1)).message()), HasSubstr("100"));
   EXPECT_THAT(std::string(refused(Request({-1}, 1)).message()), HasSubstr("-1"));
+  EngineRequest stops = Request({1}, 1);
+  stops.stop_ids = {2, 100};
+  EXPECT_EQ(refused(std::move(stops)).code(), absl::StatusCode::kInvalidArgument)
+      << "the head would refuse it, and with it everybody in the step";
   EXPECT_THAT(std::string(refused(Request(std::vector<TokenId>(10, 1), 1)).message()),
               HasSubstr("context holds 10"));
   EXPECT_THAT(std::string(refused(Request(std::vector<TokenId>(9, 1), 1)).message()),
