@@ -167,6 +167,10 @@ ScheduledSequence StepLoop::Describe(const Sequence& sequence, Sharing sharing) 
           .tenant_served = tenants_.served(sequence.tenant)};
 }
 
+bool StepLoop::SharesBlocks(const Sequence& sequence) const {
+  return prefix_scheme_.has_value() && sequence.request.task == SequenceTask::kGenerate;
+}
+
 std::span<const BlockKey> StepLoop::ReusableKeys(const Sequence& sequence) const {
   const auto blocks = static_cast<std::size_t>(sequence.MostReusable() / info_.kv_block_size);
   const std::span<const BlockKey> keys(sequence.block_keys);
@@ -362,7 +366,7 @@ bool StepLoop::AddRows(const PlannedRows& planned, StepRows& rows, Step& step,
   rows.kv_blocks.assign(table.begin(), table.end());
   rows.want_output = wants_output;
   in_flight.parts.push_back({.id = sequence.id, .wants_output = wants_output});
-  if (prefix_scheme_.has_value()) {
+  if (SharesBlocks(sequence)) {
     PublishBlocks(sequence, first, end);
   }
   return true;

@@ -79,6 +79,9 @@ class StepLoop final : public Engine {
   enum class Sharing { kCount, kIgnore };
   [[nodiscard]] ScheduledSequence Describe(const Sequence& sequence, Sharing sharing) const;
   [[nodiscard]] Reusable FindReusable(SequenceId id, std::span<const SequenceId> preempted) const;
+  // Whether its blocks can be found by others. Those of embeddings would only take the place of
+  // useful ones: no embedding finds any, and no prompt is likely to begin like one.
+  [[nodiscard]] bool SharesBlocks(const Sequence& sequence) const;
   [[nodiscard]] std::span<const BlockKey> ReusableKeys(const Sequence& sequence) const;
   void Preempt(const std::vector<std::uint64_t>& ids);
   [[nodiscard]] Step MakeStep(StepInFlight& in_flight);

@@ -35,7 +35,7 @@ absl::StatusOr<SequenceId> StepLoop::Submit(EngineRequest request, SequenceSink*
   const std::int32_t limit = TokenLimit(request, info_);
   auto sequence = std::make_unique<Sequence>(0, std::move(request), sink, clock_.Now(), pool_);
   sequence->max_tokens = limit;
-  if (prefix_scheme_.has_value()) {
+  if (SharesBlocks(*sequence)) {
     AddBlockKeys(*prefix_scheme_, *sequence);
   }
   SequenceId id = 0;

@@ -171,10 +171,29 @@ TEST_F(PrefixReuseTest, EmbeddingsAndPromptLogprobsComputeEveryPosition) {
   ASSERT_TRUE(engine_->Submit(std::move(embedded), &embedding).ok());
   EXPECT_TRUE(embedding.Wait().status.ok());
   EXPECT_EQ(embedding.cached_prompt_tokens(), 0);
-  EXPECT_EQ(Run(Request(prompt, 1)), 16) << "others find what they computed";
+  EXPECT_EQ(Run(Request(prompt, 1)), 16);
   const Sums sums = Finish();
   EXPECT_EQ(sums.prompt_rows, 3 * 20 + 4);
   EXPECT_EQ(sums.queries, 2 * 20);
+}
+
+TEST_F(PrefixReuseTest, PromptWithLogprobsCanBeFoundAndAnEmbeddingCannot) {
+  Start({.kv_blocks = 8, .kv_block_size = 4});
+  EngineRequest scored = Request(Numbers(1, 12), 1);
+  scored.prompt_logprobs = true;
+  EXPECT_EQ(Run(std::move(scored)), 0);
+  EXPECT_EQ(engine_->load().kv_blocks_cached, 3);
+  for (TokenId first = 100; first < 400; first += 100) {
+    EngineRequest embedded;
+    embedded.task = SequenceTask::kEmbed;
+    embedded.prompt_ids = Numbers(first, 20);
+    Collector embedding;
+    ASSERT_TRUE(engine_->Submit(std::move(embedded), &embedding).ok());
+    EXPECT_TRUE(embedding.Wait().status.ok());
+    EXPECT_EQ(engine_->load().kv_blocks_cached, 3);
+  }
+  EXPECT_EQ(Run(Request(Numbers(1, 13), 1)), 12);
+  EXPECT_EQ(Finish().evictions, 0);
 }
 
 TEST_F(PrefixReuseTest, RequestsThatArriveTogetherComputeTheirCommonPromptOnce) {
