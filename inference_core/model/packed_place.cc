@@ -18,6 +18,13 @@ namespace fs = std::filesystem;
 // Raised whenever QuickInt4Row or the layout of packed tiles changes.
 constexpr int kPackingVersion = 1;
 
+constexpr const char* kExtension = ".packed";
+
+// Packed weights may be kept beside the model, and other programs leave hidden files there.
+bool IsOfModel(const fs::path& file) {
+  return file.extension() != kExtension && !file.filename().string().starts_with('.');
+}
+
 // Name, size and time of every file of the model.
 std::string StampsOf(const fs::path& model) {
   std::vector<std::string> stamps;
@@ -31,7 +38,7 @@ std::string StampsOf(const fs::path& model) {
   if (fs::is_directory(model, failed)) {
     for (fs::directory_iterator entry(model, failed), end; !failed && entry != end;
          entry.increment(failed)) {
-      if (entry->is_regular_file(failed)) {
+      if (entry->is_regular_file(failed) && IsOfModel(entry->path())) {
         add(entry->path());
       }
     }
@@ -85,8 +92,8 @@ std::optional<PackedPlace> PackedPlaceOf(const PackedQuestion& question) {
       options.last_layer, question.digest, StampsOf(options.model));
   const std::string name = fs::weakly_canonical(options.model).filename().string();
   return PackedPlace{
-      .file = options.packed_weights / absl::StrFormat("%s.int4.%d-%d.packed", name,
-                                                       options.first_layer, options.last_layer),
+      .file = options.packed_weights / absl::StrFormat("%s.int4.%d-%d%s", name, options.first_layer,
+                                                       options.last_layer, kExtension),
       .key = Sha256Hex(identity)};
 }
 

@@ -100,6 +100,12 @@ TEST_F(PackedWeightsTest, AreWrittenAtTheFirstStartAndReadAtTheNext) {
   EXPECT_EQ(ReadAll(File()), written);
 }
 
+TEST_F(PackedWeightsTest, MayBeKeptInTheModelsOwnFolder) {
+  options_.packed_weights = model_.path();
+  EXPECT_THAT(Load(), StartsWith("written: "));
+  EXPECT_THAT(Load(), StartsWith("read "));
+}
+
 TEST_F(PackedWeightsTest, ReadAreWhatPackingGives) {
   const fs::path file = kept_.path() / "weights";
   auto made = PackedWeights::Create(file, "key");
