@@ -44,7 +44,8 @@ absl::StatusOr<StoredTensor> FindTensor(const GgufFile& file, const std::string&
   return *found;
 }
 
-// Position interpolation under its old and its new key.
+// Position interpolation under its old and its new key. As llama.cpp reads them, a factor without a
+// type is one of interpolation, 0 is none, and the type "none" switches off either key.
 absl::Status AddRopeScaling(const GgufFile& file, json& config) {
   const GgufMetadata& metadata = file.metadata();
   if (file.FindStored("rope_freqs.weight") != nullptr) {
@@ -53,14 +54,14 @@ absl::Status AddRopeScaling(const GgufFile& file, json& config) {
         file.path().string()));
   }
   YANGTUO_ASSIGN_OR_RETURN(const std::string type,
-                           metadata.Text("llama.rope.scaling.type", "none"));
+                           metadata.Text("llama.rope.scaling.type", "linear"));
   if (type != "none" && type != "linear") {
     return Unsupported(file, "llama.rope.scaling.type", "none or linear", type);
   }
   YANGTUO_ASSIGN_OR_RETURN(const double old_factor, metadata.Real("llama.rope.scale_linear", 1.0));
   YANGTUO_ASSIGN_OR_RETURN(const double factor,
                            metadata.Real("llama.rope.scaling.factor", old_factor));
-  if (factor != 1.0 && factor != 0.0 && (type == "linear" || old_factor != 1.0)) {
+  if (factor != 1.0 && factor != 0.0 && type == "linear") {
     config["rope_scaling"] = {{"type", "linear"}, {"factor", factor}};
   }
   return absl::OkStatus();

@@ -1,5 +1,6 @@
 #include "inference_core/checkpoint/model_writer.h"
 
+#include <cstddef>
 #include <filesystem>
 #include <limits>
 #include <optional>
@@ -9,9 +10,12 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "inference_core/base/mapped_file.h"
 #include "inference_core/checkpoint/hf_files.h"
 #include "inference_core/checkpoint/manifest.h"
 #include "inference_core/checkpoint/row_values.h"
+#include "inference_core/formats/gguf.h"
+#include "inference_core/formats/gguf_writer.h"
 #include "tests/inference_core/checkpoint/rows_of.h"
 #include "tests/testing/data.h"
 #include "tests/testing/temp_dir.h"
@@ -149,6 +153,66 @@ TEST_F(ModelWriterTest, AGgufFileReadsBackWithItsNormsWidened) {
           << output.tensors[i].name;
     }
   }
+}
+
+// The factor of rotary interpolation that a GGUF file with these keys is read with.
+struct RopeKeys {
+  std::optional<std::string> type = {};
+  std::optional<float> factor = {};
+  std::optional<float> old_factor = {};
+};
+
+class GgufRopeTest : public ModelWriterTest {
+ protected:
+  // Writes a model as GGUF, and its tensors and other keys again with these.
+  float FactorWith(const RopeKeys& rope) {
+    const Checkpoint model = MakeModel();
+    const fs::path changed = folder_.path() / "changed.gguf";
+    const OutputModel output = OutputFor(model, "plain.gguf", CheckpointFormat::kGguf);
+    const auto writer = ModelWriter::Create(output);
+    EXPECT_TRUE(CopyAll(model, output, **writer).ok() && (*writer)->Finish().ok());
+    const auto mapped = MappedFile::Open(output.path);
+    const auto contents = ParseGguf(mapped->bytes(), output.path);
+    GgufKeyValues keys;
+    for (const auto& [key, value] : contents->metadata.entries()) {
+      keys.SetValue(key, value);
+    }
+    if (rope.type.has_value()) {
+      keys.SetText("llama.rope.scaling.type", *rope.type);
+    }
+    if (rope.factor.has_value()) {
+      keys.SetFloat32("llama.rope.scaling.factor", *rope.factor);
+    }
+    if (rope.old_factor.has_value()) {
+      keys.SetFloat32("llama.rope.scale_linear", *rope.old_factor);
+    }
+    std::vector<TensorSpec> tensors;
+    for (const StoredTensor& tensor : contents->tensors) {
+      tensors.push_back({.name = tensor.name, .dtype = tensor.dtype, .shape = tensor.shape});
+    }
+    const auto again = NewGgufWriter(changed, keys, tensors);
+    EXPECT_TRUE(again.ok()) << again.status();
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      EXPECT_TRUE((*again)->Append(i, contents->tensors[i].data).ok());
+    }
+    EXPECT_TRUE((*again)->Finish().ok());
+    fs::remove(output.path);
+    const float factor = Open(changed).config.rope_linear_factor;
+    fs::remove(changed);
+    fs::remove_all(folder_.path() / "model");
+    return factor;
+  }
+};
+
+TEST_F(GgufRopeTest, FactorsAreReadAsLlamaCppReadsThem) {
+  EXPECT_EQ(FactorWith({}), 1.0F);
+  EXPECT_EQ(FactorWith({.type = "linear", .factor = 4.0F}), 4.0F);
+  EXPECT_EQ(FactorWith({.factor = 4.0F}), 4.0F) << "interpolation is meant where no type is named";
+  EXPECT_EQ(FactorWith({.old_factor = 2.0F}), 2.0F);
+  EXPECT_EQ(FactorWith({.factor = 4.0F, .old_factor = 2.0F}), 4.0F);
+  EXPECT_EQ(FactorWith({.factor = 0.0F}), 1.0F);
+  EXPECT_EQ(FactorWith({.type = "none", .factor = 4.0F}), 1.0F);
+  EXPECT_EQ(FactorWith({.type = "none", .old_factor = 2.0F}), 1.0F);
 }
 
 TEST_F(ModelWriterTest, AnUnfinishedModelLeavesNothingAndCanBeStartedAgain) {
