@@ -169,6 +169,16 @@ absl::StatusOr<OutputFile> OutputFile::Create(const fs::path& target) {
   return file;
 }
 
+std::uint64_t internal::BytesBeyond(int fd, std::uint64_t bytes) {
+  struct stat file {};
+  if (fstat(fd, &file) != 0) {
+    return bytes;
+  }
+  // In units of 512 whatever the file system's blocks.
+  const std::uint64_t taken = static_cast<std::uint64_t>(file.st_blocks) * 512;
+  return bytes - std::min(bytes, taken);
+}
+
 absl::Status OutputFile::Reserve(std::uint64_t bytes) {
   if (bytes == 0) {
     return absl::OkStatus();
@@ -180,7 +190,7 @@ absl::Status OutputFile::Reserve(std::uint64_t bytes) {
     return WriteError(target_, errno, bytes);
   }
   YANGTUO_ASSIGN_OR_RETURN(const std::uint64_t free, FreeDiskBytes(target_));
-  if (free < bytes) {
+  if (free < internal::BytesBeyond(fd_, bytes)) {
     return WriteError(target_, ENOSPC, bytes);
   }
   return ftruncate(fd_, static_cast<off_t>(bytes)) == 0 ? absl::OkStatus()

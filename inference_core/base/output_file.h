@@ -47,6 +47,12 @@ class OutputFile {
   int fd_ = -1;  // -1 after Commit and after a move
 };
 
+namespace internal {
+// Bytes of disk that the file still takes until it has `bytes`. For Reserve where the file system
+// does not set bytes aside: what the file has need not be free.
+[[nodiscard]] std::uint64_t BytesBeyond(int fd, std::uint64_t bytes);
+}  // namespace internal
+
 // A folder: files are put into `path()`, by OutputFile or any other means, until Commit.
 class OutputFolder {
  public:

@@ -1,8 +1,11 @@
 #include "inference_core/base/output_file.h"
 
+#include <algorithm>
 #include <csignal>
+#include <fcntl.h>
 #include <filesystem>
 #include <iterator>
+#include <random>
 #include <span>
 #include <string>
 #include <string_view>
@@ -123,6 +126,20 @@ TEST_F(OutputFileTest, SaysHowMuchIsWantedAndFreeWhenTheDiskIsTooSmall) {
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
   EXPECT_THAT(std::string(status.message()),
               AllOf(HasSubstr((*this / "f").string()), HasSubstr(std::to_string(wanted))));
+}
+
+TEST_F(OutputFileTest, BytesThatTheFileHasTakenAlreadyNeedNotBeFree) {
+  std::mt19937 random(1);
+  std::string content(std::size_t{1} << 20, '\0');
+  std::generate(content.begin(), content.end(), [&] { return static_cast<char>(random()); });
+  WriteTestFile(*this / "f", content);
+  const int fd = open((*this / "f").c_str(), O_RDONLY | O_CLOEXEC);
+  ASSERT_GE(fd, 0);
+  ASSERT_EQ(fsync(fd), 0) << "some file systems find places late";
+  EXPECT_EQ(internal::BytesBeyond(fd, content.size() / 2), 0U);
+  EXPECT_LE(internal::BytesBeyond(fd, 3 * content.size()), 2 * content.size());
+  EXPECT_GT(internal::BytesBeyond(fd, 3 * content.size()), content.size());
+  close(fd);
 }
 
 TEST_F(OutputFileTest, AFailedWriteLeavesNothing) {
