@@ -27,7 +27,7 @@ struct CpuFeatures {
 // How much computing this process may do.
 struct CpuLimits {
   std::vector<int> cpus;             // that the scheduler may use, ascending
-  std::vector<int> cores;            // the first of `cpus` on each physical core: pin threads there
+  std::vector<int> cores;            // the first of `cpus` on each physical core
   std::optional<double> quota_cpus;  // the smallest cgroup quota above this process, in CPUs
 
   // One thread a physical core, fewer when a quota would throttle them; at least one.
