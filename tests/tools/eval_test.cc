@@ -236,6 +236,14 @@ TEST(MakeModelTest, ItsModelsOpenAndRunInTheTypeThatTheyAreStoredIn) {
   EXPECT_FALSE(NamedShape("8b").has_value());
 }
 
+TEST(EngineReportTest, DecodingAfterAContextReadsWhatItsStepsReadOnAverage) {
+  EngineSpeed speed;
+  speed.weight_bytes = 1'000'000'000;
+  speed.kv_token_bytes = 1'000'000;
+  speed.contexts = {{.tokens = 1000, .decoded = 1000, .decode_tokens_per_second = 10.0}};
+  EXPECT_THAT(FormatEngineSpeed(speed), HasSubstr("25.0 GB/s of weights and KV cache"));
+}
+
 TEST(ComparisonTest, PutsTheBestOfBothBesideEachOther) {
   const auto a =
       ParseSpeed(R"({"prefill": 100, "decode": {"1": 10, "32": 50}, "load_seconds": 2})");

@@ -27,6 +27,7 @@ struct DecodeSpeed {
 // One sequence whose prompt is as long as this, in steps of `prompt_tokens`.
 struct ContextSpeed {
   std::int32_t tokens = 0;
+  std::int32_t decoded = 0;                // after them
   double prefill_tokens_per_second = 0.0;  // of the whole prompt
   double decode_tokens_per_second = 0.0;   // after it
 };

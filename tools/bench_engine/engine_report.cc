@@ -49,10 +49,11 @@ std::string FormatEngineSpeed(const EngineSpeed& speed) {
   }
   for (const ContextSpeed& c : speed.contexts) {
     add(absl::StrFormat("prefill of %d", c.tokens), Rate(c.prefill_tokens_per_second));
+    // On average: each token read back makes the next step longer.
+    const std::int64_t bytes = StepBytes(speed, c.tokens + c.decoded / 2);
     add(absl::StrFormat("decode of 1 after %d", c.tokens), Rate(c.decode_tokens_per_second),
-        absl::StrFormat(
-            "%.1f GB/s of weights and KV cache",
-            static_cast<double>(StepBytes(speed, c.tokens)) * c.decode_tokens_per_second / 1e9));
+        absl::StrFormat("%.1f GB/s of weights and KV cache",
+                        static_cast<double>(bytes) * c.decode_tokens_per_second / 1e9));
   }
   return FormatTable(table, 0);
 }
