@@ -25,8 +25,8 @@ void FreeZeroed(void* memory, std::size_t bytes) noexcept;
 // Owns `size()` elements at a 64-byte boundary, zero at creation. The size never changes.
 // Move-only; a moved-from buffer is empty.
 //
-// Large buffers come straight from the system: their pages cost nothing until they are first
-// written (a KV cache is mostly empty at start) and are huge pages where the system gives them.
+// Large buffers come straight from the system: their pages, huge ones of 2 MiB where the system
+// gives them, cost nothing until one of their bytes is first written.
 template <typename T>
 class AlignedBuffer {
  public:

@@ -12,7 +12,9 @@ namespace yangtuo {
 
 // Keys and values of a stage's layers, each as kernels::KvLayout says.
 // Which sequence a block belongs to is the engine's business. Memory is taken from the system when
-// a block is first written.
+// it is first written, in huge pages where there are any. The first block then takes a page of each
+// head's keys and values in each layer: much of the memory at once, and all of it where those are
+// no longer than a page. Small pages would be taken as blocks are, but are read more slowly.
 class KvStorage {
  public:
   struct Shape {
