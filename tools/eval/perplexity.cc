@@ -85,6 +85,9 @@ class Scorer {
     }
     YANGTUO_RETURN_IF_ERROR(stage_.Submit(std::exchange(step_, Step{})));
     YANGTUO_ASSIGN_OR_RETURN(const StepResult result, stage_.Next());
+    if (!result.failures.empty()) {
+      return result.failures.front().status;
+    }
     for (const PromptLogprobs& part : result.prompt_logprobs) {
       for (const SampledToken& token : part.entries) {
         nll_ -= static_cast<double>(token.logprob);

@@ -1,11 +1,10 @@
 #include "services/common/api_keys.h"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "absl/strings/str_format.h"
 #include "gmock/gmock.h"
