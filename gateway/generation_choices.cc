@@ -281,6 +281,7 @@ void GenerationFlow::AddEcho(Choice& choice) {
     // One entry per id. Nothing precedes the first token: it has no probability.
     v1::PositionLogprobs& first = *delta.add_logprobs();
     first.mutable_chosen()->set_token_id(prompt_.ids.front());
+    first.mutable_chosen()->set_no_logprob(true);
     FillPieces(*pieces_, first);
     for (std::size_t i = 0; i + 1 < prompt_.ids.size(); ++i) {
       v1::PositionLogprobs& entry = *delta.add_logprobs();

@@ -83,7 +83,7 @@ Json CompletionLogprobs(Positions positions, std::size_t offset) {
     all["tokens"].push_back(NameOf(chosen.token()));
     all["text_offset"].push_back(offset);
     offset += CountCharacters(chosen.token());
-    if (!chosen.has_logprob()) {  // the first token of an echoed prompt
+    if (chosen.no_logprob()) {  // the first token of an echoed prompt
       all["token_logprobs"].push_back(nullptr);
       all["top_logprobs"].push_back(nullptr);
       continue;

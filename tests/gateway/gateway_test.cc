@@ -143,10 +143,10 @@ TEST(GenerateTest, EchoesThePromptWithItsLogprobsFirst) {
   }
   ASSERT_EQ(entries.size(), 5U);
   EXPECT_EQ(entries[0].chosen().token_id(), 1U);
-  EXPECT_FALSE(entries[0].chosen().has_logprob()) << "nothing precedes it";
+  EXPECT_TRUE(entries[0].chosen().no_logprob()) << "nothing precedes it";
   for (std::size_t i = 1; i < entries.size(); ++i) {
     EXPECT_EQ(entries[i].chosen().token(), std::string("?abyz").substr(i, 1)) << i;
-    EXPECT_TRUE(entries[i].chosen().has_logprob());
+    EXPECT_FALSE(entries[i].chosen().no_logprob());
     EXPECT_EQ(entries[i].top_size(), 2);
   }
 }

@@ -77,7 +77,7 @@ void AnswerPrinter::PrintLogprobs(std::uint32_t choice) {
     const v1::TokenLogprob& chosen = position.chosen();
     absl::StrAppendFormat(
         &lines, "%9s  %6u  %s",
-        chosen.has_logprob() ? absl::StrFormat("%.4f", chosen.logprob()) : std::string("-"),
+        chosen.no_logprob() ? std::string("-") : absl::StrFormat("%.4f", chosen.logprob()),
         chosen.token_id(), Quoted(chosen.token()));
     const char* separator = "   of: ";
     for (const v1::TokenLogprob& candidate : position.top()) {
