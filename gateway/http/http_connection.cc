@@ -39,6 +39,19 @@ int StatusOfBadRequest(const error_code& error) {
   return error == http::error::body_limit ? 413 : 400;
 }
 
+std::string WhyBadRequest(const error_code& error, const HttpLimits& limits) {
+  switch (StatusOfBadRequest(error)) {
+    case 413:
+      return absl::StrFormat("the body has more than %d bytes, the most that this server takes",
+                             limits.body_bytes);
+    case 431:
+      return absl::StrFormat("the header has more than %d bytes, the most that this server takes",
+                             limits.header_bytes);
+    default:
+      return "not an HTTP request: " + error.message();
+  }
+}
+
 // Reads all the time, so that a client that leaves is noticed; writes whenever the exchange has
 // something; one timer that always knows what it waits for. Everything runs on the socket's strand.
 template <typename Stream>
@@ -166,7 +179,7 @@ class Connection final : public HttpConnection,
       return;
     }
     if (error) {
-      Refuse(StatusOfBadRequest(error), "not an HTTP request: " + error.message());
+      Refuse(StatusOfBadRequest(error), WhyBadRequest(error, rules_.limits));
     } else if (parser_->is_done()) {
       Handle();
     } else if (!parser_->is_header_done()) {
