@@ -1,9 +1,11 @@
 #include "inference_core/tokenizer/vocabulary.h"
 
+#include <algorithm>
 #include <cstring>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <limits>
+#include <optional>
 #include <random>
 
 #include "inference_core/base/sha256.h"
@@ -37,6 +39,22 @@ TEST(VocabularyTest, KnowsEveryPiecesTextAndType) {
   EXPECT_EQ(vocabulary.piece(*vocabulary.Find("▁你")).text, " 你");
   EXPECT_EQ(vocabulary.piece(*vocabulary.Find("▁▁")).text, "  ");
   EXPECT_FALSE(vocabulary.Find("absent").has_value());
+}
+
+TEST(VocabularyTest, KnowsHowManyBytesATokenStandsForAtMost) {
+  ModelBuilder builder;
+  Vocabulary vocabulary = *ParseModel(builder.Build());
+  ASSERT_TRUE(vocabulary.longest_token_bytes().has_value());
+  std::size_t longest = 0;
+  for (std::int32_t id = 0; id < vocabulary.size(); ++id) {
+    longest = std::max(longest, vocabulary.piece(id).literal.size());
+  }
+  EXPECT_EQ(vocabulary.longest_token_bytes(), longest);
+  vocabulary.Add(std::string(100, 'x'));
+  EXPECT_EQ(vocabulary.longest_token_bytes(), 100U);
+  // A run of characters that are unknown is one token then, however long.
+  builder.trainer.set_byte_fallback(false);
+  EXPECT_EQ(ParseModel(builder.Build())->longest_token_bytes(), std::nullopt);
 }
 
 TEST(VocabularyTest, RefusesWhatIsNoModel) {

@@ -138,6 +138,35 @@ TEST_F(TokenizerServiceTest, RefusesWhatExceedsALimitAndNamesTheField) {
   EXPECT_THAT(Decode(decode, decoded).ToString(), HasSubstr("token id 4294967295 is outside"));
 }
 
+TEST_F(TokenizerServiceTest, RefusesATextThatCannotFitBeforeItIsEncoded) {
+  const std::size_t longest =
+      registry_.all().front().tokenizer->vocabulary().longest_token_bytes().value();
+  v1::EncodeRequest request;
+  request.add_texts(std::string(10 * longest, 'a'));
+  request.set_max_tokens(10);
+  v1::EncodeResponse response;
+  EXPECT_TRUE(Encode(request, response).ok()) << "it may fit, as far as is known before";
+  request.mutable_texts(0)->push_back('a');
+  const absl::Status refused = Encode(request, response);
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ReasonOf(refused), "CONTEXT_LENGTH_EXCEEDED");
+  request.set_max_tokens(0);
+  EXPECT_TRUE(Encode(request, response).ok());
+  v1::RenderChatRequest chat;
+  chat.set_max_tokens(10);
+  v1::RenderMessage& message = *chat.add_messages();
+  message.set_role("user");
+  message.set_content(std::string(10 * longest + 1, 'a'));
+  v1::RenderChatResponse rendered;
+  EXPECT_EQ(ReasonOf(RenderChat(chat, rendered)), "CONTEXT_LENGTH_EXCEEDED");
+}
+
+TEST_F(TokenizerServiceTest, SaysThatItDrains) {
+  EXPECT_FALSE(GetTokenizers().draining());
+  service_->Drain();
+  EXPECT_TRUE(GetTokenizers().draining());
+}
+
 TEST_F(TokenizerServiceTest, FindsTokenizersByNameAndByDigest) {
   ASSERT_TRUE(registry_.Add("other", LoadSmallTokenizer()).ok());
   v1::EncodeRequest request;
