@@ -125,9 +125,9 @@ class GenerationFlow : public std::enable_shared_from_this<GenerationFlow> {
       ABSL_LOCKS_EXCLUDED(mutex_);
   void OnTextEnd(std::size_t index, const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
   // What to do about a lost stream: an error, or the wait before the next attempt.
-  absl::StatusOr<Duration> PlanRetryOfFull(Choice& choice, const absl::Status& status)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<Duration> PlanRetry(Choice& choice, const absl::Status& status)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<Duration> PlanRetryOfFull(Choice& choice, const absl::Status& status)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RetryLater(std::size_t index, Duration wait);
   void CountTokens(Choice& choice, std::size_t tokens) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
