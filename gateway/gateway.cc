@@ -168,6 +168,7 @@ struct Gateway::State {
     }
     metrics.SetWorkersReady(ready_groups);
     metrics.SetWorkersUp(workers.Up());
+    metrics.SetTokenizersUp(tokenizers->Up());
     metrics.SetWorkersEjected(workers.Ejected());
     metrics.tokens_admitted().Set(static_cast<double>(admission.tokens()));
     const bool serving = any && !draining;

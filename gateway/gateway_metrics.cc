@@ -58,26 +58,31 @@ Counter& GatewayMetrics::routed(const std::string& by) {
 }
 
 void GatewayMetrics::SetWorkersUp(const std::map<std::string, bool>& workers) {
-  SetOfWorkers("yangtuo_worker_up", "1 when a worker's leader reports", workers, up_of_);
+  SetOfPeers("worker", "yangtuo_worker_up", "1 when a worker's leader reports", workers, up_of_);
+}
+
+void GatewayMetrics::SetTokenizersUp(const std::map<std::string, bool>& tokenizers) {
+  SetOfPeers("tokenizer", "yangtuo_tokenizer_up", "1 when a tokenizer answers", tokenizers,
+             tokenizer_up_of_);
 }
 
 void GatewayMetrics::SetWorkersEjected(const std::map<std::string, bool>& workers) {
-  SetOfWorkers("yangtuo_worker_ejected", "1 while a worker that fails its streams gets none",
-               workers, ejected_of_);
+  SetOfPeers("worker", "yangtuo_worker_ejected",
+             "1 while a worker that fails its streams gets none", workers, ejected_of_);
 }
 
-void GatewayMetrics::SetOfWorkers(const char* name, const char* help,
-                                  const std::map<std::string, bool>& workers,
-                                  std::set<std::string>& exposed) {
-  for (const std::string& worker : exposed) {
-    if (!workers.contains(worker)) {
-      metrics_.RemoveGauge(name, {{"worker", worker}});
+void GatewayMetrics::SetOfPeers(const char* label, const char* name, const char* help,
+                                const std::map<std::string, bool>& peers,
+                                std::set<std::string>& exposed) {
+  for (const std::string& peer : exposed) {
+    if (!peers.contains(peer)) {
+      metrics_.RemoveGauge(name, {{label, peer}});
     }
   }
   exposed.clear();
-  for (const auto& [worker, value] : workers) {
-    metrics_.AddGauge(name, help, {{"worker", worker}}).Set(value ? 1 : 0);
-    exposed.insert(worker);
+  for (const auto& [peer, value] : peers) {
+    metrics_.AddGauge(name, help, {{label, peer}}).Set(value ? 1 : 0);
+    exposed.insert(peer);
   }
 }
 

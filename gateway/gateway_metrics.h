@@ -39,6 +39,8 @@ class GatewayMetrics {
   // The workers that discovery knows, by address. One that left is exposed no longer: else its last
   // value would look like a worker for ever. One thread.
   void SetWorkersUp(const std::map<std::string, bool>& workers);
+  // The same for tokenizer replicas.
+  void SetTokenizersUp(const std::map<std::string, bool>& tokenizers);
   // The same for workers that break their streams and get none for a while.
   void SetWorkersEjected(const std::map<std::string, bool>& workers);
   // Ready groups by model. A model whose last worker left keeps 0: it is missed. One thread.
@@ -51,12 +53,13 @@ class GatewayMetrics {
   Counter& routed(const std::string& by);
 
  private:
-  // Sets a gauge of each worker and removes those of workers in `exposed` that are gone.
-  void SetOfWorkers(const char* name, const char* help, const std::map<std::string, bool>& workers,
-                    std::set<std::string>& exposed);
+  // Sets a gauge of each peer and removes those of peers in `exposed` that are gone.
+  void SetOfPeers(const char* label, const char* name, const char* help,
+                  const std::map<std::string, bool>& peers, std::set<std::string>& exposed);
 
   Metrics& metrics_;
   std::set<std::string> up_of_;  // the workers whose gauge is exposed
+  std::set<std::string> tokenizer_up_of_;
   std::set<std::string> ejected_of_;
   std::set<std::string> models_;  // seen so far
   Gauge& requests_running_;

@@ -15,7 +15,7 @@ constexpr int kMaxAttempts = 3;
 // A stream that breaks every call it is put on must not go round for ever.
 constexpr int kMaxMoves = 6;
 constexpr Duration kRetryAfter = std::chrono::seconds(2);
-// How long one replica is waited for while another could be asked.
+// How long one replica is waited for while another can be asked.
 constexpr std::chrono::seconds kPatience(3);
 
 absl::Status NoTokenizer(const std::string& what) {
@@ -41,7 +41,9 @@ const std::string& TokenizerAddress(const internal::v1::TokenizerInfo& tokenizer
 
 // One logical call over several attempts. Lives as long as an attempt is open.
 template <typename Request, typename Response>
-class TokenizerPool::UnaryCall : public std::enable_shared_from_this<UnaryCall<Request, Response>> {
+class TokenizerPool::UnaryCall final
+    : public PatientCall,
+      public std::enable_shared_from_this<UnaryCall<Request, Response>> {
  public:
   using Method = void (internal::v1::TokenizerService::StubInterface::async_interface::*)(
       grpc::ClientContext*, const Request*, Response*, std::function<void(grpc::Status)>);
@@ -60,48 +62,101 @@ class TokenizerPool::UnaryCall : public std::enable_shared_from_this<UnaryCall<R
         request_(std::move(request)),
         done_(std::move(done)) {}
 
-  void Try() {
-    const std::shared_ptr<TokenizerReplica> replica = pool_->Pick(request_.tokenizer(), tried_);
+  void Begin() {
+    pool_->Watch(this->weak_from_this());
+    Try();
+  }
+
+  // Which replicas there are to ask is seen anew at every tick: one that was down when this call
+  // began may be back.
+  void OnTick(TimePoint now) override ABSL_LOCKS_EXCLUDED(mutex_) {
+    std::vector<std::string> asked;
+    int attempt = 0;
+    {
+      const MutexLock lock(mutex_);
+      if (context_ == nullptr || leaving_ || now - asked_at_ < kPatience ||
+          attempts_ >= kMaxAttempts) {
+        return;
+      }
+      asked = asked_;
+      attempt = attempts_;
+    }
+    if (pool_->Pick(kCall, request_.tokenizer(), asked) == nullptr) {
+      return;
+    }
+    std::shared_ptr<grpc::ClientContext> silent;
+    {
+      const MutexLock lock(mutex_);
+      if (context_ == nullptr || attempts_ != attempt) {
+        return;  // it was answered meanwhile
+      }
+      leaving_ = true;
+      silent = context_;
+    }
+    silent->TryCancel();  // OnDone asks the other
+  }
+
+ private:
+  void Try() ABSL_LOCKS_EXCLUDED(mutex_) {
+    std::vector<std::string> asked;
+    {
+      const MutexLock lock(mutex_);
+      asked = asked_;
+    }
+    const std::shared_ptr<TokenizerReplica> replica =
+        pool_->Pick(kCall, request_.tokenizer(), asked);
     if (replica == nullptr) {
       done_(NoTokenizer(absl::StrFormat("\"%s\"", request_.tokenizer())));
       return;
     }
-    tried_.push_back(replica->address());
-    CallScope::Deadline deadline = deadline_;
-    if (tried_.size() < kMaxAttempts && pool_->Pick(request_.tokenizer(), tried_) != nullptr) {
-      deadline = std::min(deadline, std::chrono::system_clock::now() + kPatience);
+    auto context = scope_->Open({.method = callee_.name, .address = replica->address()}, deadline_);
+    {
+      const MutexLock lock(mutex_);
+      asked_.push_back(replica->address());
+      ++attempts_;
+      asked_at_ = std::chrono::steady_clock::now();
+      context_ = context;
     }
-    context_ = scope_->Open({.method = callee_.name, .address = replica->address()}, deadline);
     response_.Clear();
     (replica->stub().*callee_.method)(
-        context_.get(), &request_, &response_,
+        context.get(), &request_, &response_,
         [self = this->shared_from_this(), replica, token = replica->EnterCall()](
             const grpc::Status& status) { self->OnDone(*replica, status); });
   }
 
- private:
-  void OnDone(TokenizerReplica& replica, const grpc::Status& status) {
-    scope_->Forget(context_.get(), FromGrpc(status));
+  void OnDone(TokenizerReplica& replica, const grpc::Status& status) ABSL_LOCKS_EXCLUDED(mutex_) {
+    std::shared_ptr<grpc::ClientContext> context;
+    bool left = false;
+    bool more = false;
+    const bool gone = ReplicaGone(status) && !scope_->cancelled();
+    {
+      const MutexLock lock(mutex_);
+      context = std::move(context_);
+      context_ = nullptr;
+      left = std::exchange(leaving_, false);
+      more = attempts_ < kMaxAttempts;
+      if (gone && !left) {
+        asked_.pop_back();  // it may be asked again once it is up again
+      }
+    }
+    scope_->Forget(context.get(), FromGrpc(status));
     if (status.ok()) {
       done_(std::move(response_));
       return;
     }
-    if (ReplicaGone(status) && !scope_->cancelled()) {
-      replica.MarkDown(status.error_message());
-      if (tried_.size() < kMaxAttempts) {
+    if (gone) {
+      if (!left) {
+        replica.MarkDown(status.error_message());
+      }
+      if (more) {
         pool_->retries_.Add();
         Try();
-        return;
+      } else {
+        done_(NoTokenizer(absl::StrFormat("\"%s\"", request_.tokenizer())));
       }
-      done_(NoTokenizer(absl::StrFormat("\"%s\"", request_.tokenizer())));
       return;
     }
     if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED && !scope_->expired()) {
-      if (std::chrono::system_clock::now() < deadline_ && tried_.size() < kMaxAttempts) {
-        pool_->retries_.Add();
-        Try();
-        return;
-      }
       done_(absl::UnavailableError(absl::StrFormat("tokenizer %s did not answer within %.1f s",
                                                    replica.address(),
                                                    ToSeconds(pool_->options_.call_limit))));
@@ -116,9 +171,15 @@ class TokenizerPool::UnaryCall : public std::enable_shared_from_this<UnaryCall<R
   const CallScope::Deadline deadline_;
   const Request request_;
   const Callback<Response> done_;
-  std::vector<std::string> tried_;
-  std::shared_ptr<grpc::ClientContext> context_;
   Response response_;
+
+  Mutex mutex_;
+  int attempts_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Where it is and was not answered; those that were gone are not among them.
+  std::vector<std::string> asked_ ABSL_GUARDED_BY(mutex_);
+  TimePoint asked_at_ ABSL_GUARDED_BY(mutex_){};
+  std::shared_ptr<grpc::ClientContext> context_ ABSL_GUARDED_BY(mutex_);  // of an open attempt
+  bool leaving_ ABSL_GUARDED_BY(mutex_) = false;  // cancelled to ask another
 };
 
 std::shared_ptr<TokenizerPool> TokenizerPool::Create(Options options, LiveCalls& calls,
@@ -176,6 +237,26 @@ void TokenizerPool::Tick(TimePoint now) {
   for (const Parked& waiting : parked) {
     Place(waiting.stream, waiting.give_up);
   }
+  std::vector<std::shared_ptr<PatientCall>> calls;
+  {
+    const MutexLock lock(mutex_);
+    watched_.erase(std::remove_if(watched_.begin(), watched_.end(),
+                                  [&calls](const std::weak_ptr<PatientCall>& watched) {
+                                    calls.push_back(watched.lock());
+                                    return calls.back() == nullptr;
+                                  }),
+                   watched_.end());
+  }
+  for (const std::shared_ptr<PatientCall>& call : calls) {
+    if (call != nullptr) {
+      call->OnTick(now);
+    }
+  }
+}
+
+void TokenizerPool::Watch(const std::weak_ptr<PatientCall>& call) {
+  const MutexLock lock(mutex_);
+  watched_.push_back(call);
 }
 
 void TokenizerPool::Close() {
@@ -217,13 +298,21 @@ bool TokenizerPool::Has(const std::string& digest, const std::string& model) con
                      [&](const auto& replica) { return replica->Find(digest, model).has_value(); });
 }
 
-std::shared_ptr<TokenizerReplica> TokenizerPool::Pick(const std::string& tokenizer,
+std::map<std::string, bool> TokenizerPool::Up() const {
+  std::map<std::string, bool> up;
+  for (const auto& replica : Current()) {
+    up.emplace(replica->address(), replica->up());
+  }
+  return up;
+}
+
+std::shared_ptr<TokenizerReplica> TokenizerPool::Pick(Work work, const std::string& tokenizer,
                                                       const std::vector<std::string>& tried) {
   const auto replicas = Current();
   std::uint64_t turn = 0;
   {
     const MutexLock lock(mutex_);
-    turn = turn_++;
+    turn = turns_[work]++;
   }
   std::shared_ptr<TokenizerReplica> last_resort;
   for (std::size_t i = 0; i < replicas.size(); ++i) {
@@ -249,7 +338,7 @@ void TokenizerPool::Encode(std::shared_ptr<CallScope> scope, internal::v1::Encod
       .method = &internal::v1::TokenizerService::StubInterface::async_interface::Encode};
   std::make_shared<Call>(shared_from_this(), std::move(scope), callee, std::move(request),
                          std::move(done))
-      ->Try();
+      ->Begin();
 }
 
 void TokenizerPool::Decode(std::shared_ptr<CallScope> scope, internal::v1::DecodeRequest request,
@@ -260,7 +349,7 @@ void TokenizerPool::Decode(std::shared_ptr<CallScope> scope, internal::v1::Decod
       .method = &internal::v1::TokenizerService::StubInterface::async_interface::Decode};
   std::make_shared<Call>(shared_from_this(), std::move(scope), callee, std::move(request),
                          std::move(done))
-      ->Try();
+      ->Begin();
 }
 
 void TokenizerPool::RenderChat(std::shared_ptr<CallScope> scope,
@@ -272,7 +361,7 @@ void TokenizerPool::RenderChat(std::shared_ptr<CallScope> scope,
       .method = &internal::v1::TokenizerService::StubInterface::async_interface::RenderChat};
   std::make_shared<Call>(shared_from_this(), std::move(scope), callee, std::move(request),
                          std::move(done))
-      ->Try();
+      ->Begin();
 }
 
 void TokenizerPool::Pieces(std::shared_ptr<CallScope> scope,
@@ -322,7 +411,7 @@ std::shared_ptr<TextStream> TokenizerPool::OpenText(TextStream::Options options,
 
 void TokenizerPool::Place(const std::shared_ptr<TextStream>& stream, TimePoint give_up) {
   std::vector<std::string> tried;
-  while (const auto replica = Pick(stream->tokenizer(), tried)) {
+  while (const auto replica = Pick(kText, stream->tokenizer(), tried)) {
     if (replica->Attach(stream)) {
       return;
     }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -62,16 +63,25 @@ class TokenizerPool : public std::enable_shared_from_this<TokenizerPool> {
   void Pieces(std::shared_ptr<CallScope> scope, const internal::v1::TokenizerInfo& tokenizer,
               Callback<std::shared_ptr<const PieceTable>> done) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // A new text stream on the least busy replica.
+  // A new text stream on some replica.
   std::shared_ptr<TextStream> OpenText(TextStream::Options options,
                                        std::shared_ptr<TextEvents> events);
 
+  // The replicas that discovery knows, by address, and whether they answer.
+  [[nodiscard]] std::map<std::string, bool> Up() const;
   [[nodiscard]] bool Has(const std::string& digest, const std::string& model) const;
 
  private:
   struct Parked {
     std::shared_ptr<TextStream> stream;
     TimePoint give_up;
+  };
+  // A unary call whose replica may turn out to be silent.
+  class PatientCall {
+   public:
+    virtual ~PatientCall() = default;
+    // Leaves a replica that has not answered for long, when there is another to ask.
+    virtual void OnTick(TimePoint now) = 0;
   };
   template <typename Request, typename Response>
   class UnaryCall;
@@ -81,10 +91,15 @@ class TokenizerPool : public std::enable_shared_from_this<TokenizerPool> {
 
   [[nodiscard]] std::vector<std::shared_ptr<TokenizerReplica>> Current() const
       ABSL_LOCKS_EXCLUDED(mutex_);
+  // Replicas take turns at each kind of work: a request that needs one of each would otherwise
+  // leave all calls to one of two replicas, and all texts to the other.
+  enum Work { kCall, kText };
   // A replica that is up and has the tokenizer, other than those tried; null when there is none.
-  std::shared_ptr<TokenizerReplica> Pick(const std::string& tokenizer,
+  std::shared_ptr<TokenizerReplica> Pick(Work work, const std::string& tokenizer,
                                          const std::vector<std::string>& tried)
       ABSL_LOCKS_EXCLUDED(mutex_);
+  // `call` is told the time until it is gone.
+  void Watch(const std::weak_ptr<PatientCall>& call) ABSL_LOCKS_EXCLUDED(mutex_);
   // Puts a stream on some replica, or aside until one comes up.
   void Place(const std::shared_ptr<TextStream>& stream, TimePoint give_up)
       ABSL_LOCKS_EXCLUDED(mutex_);
@@ -95,9 +110,10 @@ class TokenizerPool : public std::enable_shared_from_this<TokenizerPool> {
   Counter& retries_;
   mutable Mutex mutex_;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
-  std::uint64_t turn_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::array<std::uint64_t, 2> turns_ ABSL_GUARDED_BY(mutex_){};  // by Work
   std::map<std::string, std::shared_ptr<TokenizerReplica>> replicas_ ABSL_GUARDED_BY(mutex_);
   std::vector<Parked> parked_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::weak_ptr<PatientCall>> watched_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::shared_ptr<const PieceTable>> pieces_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "gateway/tokenizer_pool.h"
 #include "gmock/gmock.h"
@@ -112,6 +113,24 @@ TEST(LostTokenizerTest, ACallThatOneReplicaDoesNotAnswerGoesToAnother) {
   EXPECT_THAT(cluster.Exposed(), HasSubstr("yangtuo_retries_total{peer=\"tokenizer\"} 1"));
 }
 
+// The other one was down when the call began.
+TEST(LostTokenizerTest, ACallThatIsNotAnsweredGoesToAReplicaThatIsBack) {
+  FakeWorker worker(Says(kText));
+  FakeTokenizer one;
+  FakeTokenizer two;
+  Cluster cluster({&worker}, {&one, &two});
+  one.HoldEncodes(true);
+  two.Kill();
+  std::thread back([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    two.Restart();
+  });
+  const Answer answer = cluster.Ask(TextRequest("x"), {}, std::chrono::seconds(9));
+  back.join();
+  EXPECT_TRUE(answer.status.ok()) << answer.status;
+  EXPECT_TRUE(Eventually([&] { return cluster.Idle(); }));
+}
+
 TEST(LostTokenizerTest, TheOnlyOneMayComeBack) {
   FakeWorker worker(Slowly(Says(kText)));
   FakeTokenizer tokenizer;
@@ -144,6 +163,8 @@ TEST(LostTokenizerTest, WithoutAnyTheAnswerIsUnavailableWithinTheLimit) {
   });
   EXPECT_EQ(answer.status.code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(ReasonOf(answer.status), "NO_TOKENIZER");
+  EXPECT_THAT(cluster.Exposed(),
+              HasSubstr("yangtuo_tokenizer_up{tokenizer=\"" + tokenizer.address() + "\"} 0"));
   EXPECT_TRUE(Eventually([&] { return cluster.Idle() && worker.running() == 0; }));
   EXPECT_EQ(cluster.Ask(TextRequest("x")).status.code(), absl::StatusCode::kUnavailable);
 }
