@@ -101,10 +101,9 @@ class Recorder:
     def __init__(self, path):
         self.file = open(path, "w", encoding="utf-8")
         self.lock = threading.Lock()
-        self.open = 0
+        self.begun = {}  # of those without an end: {id: (key, transport, client, path, sent)}
         self.next_id = 0
         self.last_end = time.monotonic()
-        self.ended = 0
 
     def write(self, **record):
         text = json.dumps(record, ensure_ascii=False)
@@ -112,17 +111,16 @@ class Recorder:
             self.file.write(text + "\n")
             self.file.flush()
 
-    def begin(self):
+    def begin(self, *about):
         with self.lock:
-            self.open += 1
             self.next_id += 1
+            self.begun[self.next_id] = (*about, time.monotonic())
             return self.next_id
 
     def end(self, record):
         self.write(kind="request", **record)
         with self.lock:
-            self.open -= 1
-            self.ended += 1
+            del self.begun[record["id"]]
             self.last_end = max(self.last_end, record["end"][0] if record["end"] else 0)
 
     def close(self):
@@ -131,7 +129,7 @@ class Recorder:
 
 def run_request(recorder, target, spec, transport, client, path, deadline, seed):
     """One request from beginning to end, in the caller's thread."""
-    number = recorder.begin()
+    number = recorder.begin(spec["key"], transport, client, path)
     choose = random.Random(seed)
     events = []
     record = {"id": number, "key": spec["key"], "transport": transport, "client": client, "path": path, "sent": time.monotonic(),

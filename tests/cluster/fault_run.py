@@ -8,7 +8,9 @@ one tokenizer are well, so that no client needs to see an error because of the o
 
 import argparse
 import contextlib
+import faulthandler
 import http.client
+import os
 import pathlib
 import random
 import signal
@@ -26,6 +28,15 @@ MAX_REQUESTS = 40   # of the gateway
 BURST = 60          # requests at once, to be refused in part
 RECOVERY = 90.0     # seconds in which what failed must be well again
 PINGS = 16.0        # seconds until a connection that only looks alive is noticed by its pings (10 s, and 5 s for the answer)
+NOTICED = 0.5       # seconds in which both ends of a connection that was reset have noticed
+OVERTIME = 300.0    # seconds beyond the load's own time after which a run hangs
+
+
+def ready(process):
+    try:
+        return process.http("/readyz")[0] == 200
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 class Through:
@@ -67,18 +78,24 @@ class FaultyCluster(Cluster):
                                    [*flags, "--model", f"{self.model_name}={self.model}"]).start().wait_ports()
             self.tokenizers.append(process)
             self.units.append(Unit(f"tokenizer{number}", [process], [FaultProxy(self.proxies, process.address())]))
-        self.gateway = self.process(
-            self.folder, "gateway", "yangtuo-gateway",
-            [*flags, "--http-listen", "127.0.0.1:0", "--workers", ",".join(u.links[0].address for u in self.groups_()),
-             "--tokenizers", ",".join(u.links[0].address for u in self.units[len(SHARDS):]), "--max-requests", MAX_REQUESTS,
-             "--resume-seconds", 15, "--client-buffer", 16384, *self.gateway_flags]).start().wait_ports()
+        self.gateway = self.make_gateway("gateway", "--max-requests", MAX_REQUESTS, "--resume-seconds", 15,
+                                         "--client-buffer", 16384).start().wait_ports()
         self.client_links = [FaultProxy(self.proxies), FaultProxy(self.proxies)]  # gRPC, HTTP
         self.aim_client_links()
         wait_for(lambda: all(self.well(unit) for unit in self.units), "every group and tokenizer is well")
         return self
 
+    def make_gateway(self, name, *flags):
+        return self.process(self.folder, name, "yangtuo-gateway",
+                            ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0",
+                             "--workers", ",".join(unit.links[0].address for unit in self.groups_()),
+                             "--tokenizers", ",".join(unit.links[0].address for unit in self.tokenizers_()), *flags])
+
     def groups_(self):
         return self.units[:len(SHARDS)]
+
+    def tokenizers_(self):
+        return self.units[len(SHARDS):]
 
     def aim_client_links(self):
         self.client_links[0].target, self.client_links[1].target = self.gateway.address(), self.gateway.address("http")
@@ -99,12 +116,10 @@ class FaultyCluster(Cluster):
 
     def well(self, unit):
         """Its processes are ready, and the gateway knows."""
+        kind = "tokenizer" if unit.name.startswith("tokenizer") else "worker"
         try:
-            if any(process.http("/readyz")[0] != 200 for process in unit.processes):
-                return False
-            if unit.name.startswith("tokenizer"):
-                return True
-            return self.gateway.metrics().get(f'yangtuo_worker_up{{worker="{unit.links[0].address}"}}') == 1
+            return (all(process.http("/readyz")[0] == 200 for process in unit.processes) and
+                    self.gateway.metrics().get(f'yangtuo_{kind}_up{{{kind}="{unit.links[0].address}"}}') == 1)
         except (OSError, http.client.HTTPException):
             return False
 
@@ -126,7 +141,7 @@ class Faults:
 
     def begin(self, mean_pause):
         self.stopped.clear()
-        groups, tokenizers = self.cluster.groups_(), self.cluster.units[len(SHARDS):]
+        groups, tokenizers = self.cluster.groups_(), self.cluster.tokenizers_()
         # One thread fewer than there are units: one unit of each kind is always well.
         loops = [*[(self.unit_fault, groups)] * (len(groups) - 1), *[(self.unit_fault, tokenizers)] * (len(tokenizers) - 1),
                  (self.client_fault, None), (self.gateway_fault, None)]
@@ -191,6 +206,7 @@ class Faults:
             return what
         if what == "reset":
             link.reset()
+            time.sleep(NOTICED)
             return what
         if what == "delay":
             link.delay(self.choose.uniform(0.005, 0.2))
@@ -228,16 +244,9 @@ class Faults:
                 assert code == 0, f"the gateway ended with {code} when it was drained"
             gateway.start().wait_ports()
             self.cluster.aim_client_links()
-            wait_for(lambda: self.ready(gateway), "the gateway is ready again", RECOVERY)
-            wait_for(lambda: all(self.cluster.well(u) for u in self.cluster.groups_() if u.free), "it sees the groups", RECOVERY)
+            wait_for(lambda: ready(gateway), "the gateway is ready again", RECOVERY)
+            wait_for(lambda: all(self.cluster.well(u) for u in self.cluster.units if u.free), "it sees the others", RECOVERY)
         self.record("gateway", what, begun, time.monotonic() + 1)  # channels connect again
-
-    @staticmethod
-    def ready(process):
-        try:
-            return process.http("/readyz")[0] == 200
-        except (OSError, http.client.HTTPException):
-            return False
 
     def add_retries(self):
         """A gateway that ends takes its counters with it."""
@@ -303,14 +312,20 @@ class Load:
 
 
 def record_references(cluster, recorder, specs):
-    """Answers of the calm cluster. They are asked for over every group, so that these are seen to agree."""
-    target = Target(cluster.gateway.address(), cluster.gateway.address("http"))
-    for spec in specs:
-        calm = Recorder("/dev/null")
-        record = run_request(calm, target, spec, "grpc", "normal", "direct", None, 0)
+    """Answers of the calm cluster, asked for over every group, so that these are seen to agree. A gateway of their own has room for
+    the largest one, however busy the machine is."""
+    gateway = cluster.make_gateway("calm-gateway").start()
+    calm = Recorder("/dev/null")
+    try:
+        gateway.wait_ports()
+        wait_for(lambda: ready(gateway), "the calm gateway is ready")
+        with contextlib.closing(Target(gateway.address(), gateway.address("http"))) as target:
+            for spec in specs:
+                record = run_request(calm, target, spec, "grpc", "normal", "direct", None, 0)
+                recorder.write(kind="reference", key=spec["key"], choices=reference_of(record))
+    finally:
         calm.close()
-        recorder.write(kind="reference", key=spec["key"], choices=reference_of(record))
-    target.close()
+        gateway.stop()
 
 
 def look_at_idle(cluster, recorder):
@@ -333,24 +348,52 @@ def look_at_idle(cluster, recorder):
     recorder.write(kind="idle", since=since, samples=samples)
 
 
+@contextlib.contextmanager
+def watched(cluster, recorder, limit):
+    """Ends the whole run when it takes longer than `limit` seconds, and says what it was doing."""
+    done = threading.Event()
+
+    def watch():
+        if done.wait(limit):
+            return
+        print(f"no end after {limit} s; requests without one: {recorder.begun}", flush=True)
+        faulthandler.dump_traceback(sys.stdout, all_threads=True)
+        for process in cluster.all():
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                print(f"---- {process.name}\n{process.log()[-1500:]}\n{process.http('/metrics')[1]}", flush=True)
+        for process in cluster.all():
+            process.kill()
+        os._exit(1)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
 def run(minutes, seed, history, rate):
     choose = random.Random(seed)
     recorder = Recorder(history)
     specs = make_specs(seed, 40)
-    with FaultyCluster() as cluster:
+    with FaultyCluster() as cluster, watched(cluster, recorder, 60 * minutes + OVERTIME):
         recorder.write(kind="cluster", groups=[u.name for u in cluster.groups_()],
-                       tokenizers=[u.name for u in cluster.units[len(SHARDS):]])
+                       tokenizers=[u.name for u in cluster.tokenizers_()])
         record_references(cluster, recorder, specs)
-        load, faults = Load(cluster, recorder, specs, choose), Faults(cluster, recorder, choose)
-        until = time.monotonic() + 60 * minutes
-        while time.monotonic() < until and not faults.problems:
-            faults.begin(mean_pause=3.0)
-            load.run_for(min(ROUND, max(10.0, until - time.monotonic())), rate)
-            faults.pause()
-            load.wait()
-            look_at_idle(cluster, recorder)
+        faults = Faults(cluster, recorder, choose)
+        with contextlib.closing(Load(cluster, recorder, specs, choose)) as load:
+            until = time.monotonic() + 60 * minutes
+            while time.monotonic() < until and not faults.problems:
+                try:
+                    faults.begin(mean_pause=3.0)
+                    load.run_for(min(ROUND, max(10.0, until - time.monotonic())), rate)
+                finally:
+                    faults.pause()
+                    load.wait()
+                look_at_idle(cluster, recorder)
         faults.add_retries()
-        load.close()
         for peer, value in faults.retries.items():
             recorder.write(kind="count", name=f"resumed or begun again at another {peer}", value=value)
         recorder.close()
