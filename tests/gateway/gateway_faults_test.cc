@@ -378,6 +378,38 @@ TEST(CancelTest, AClientThatDoesNotReadIsRefusedMoreOnceItsBufferIsFull) {
   EXPECT_EQ(ReasonOf(status), "CLIENT_TOO_SLOW");
 }
 
+TEST(CancelTest, AnAnswerWhoseEndNobodyReadsIsLetGo) {
+  FakeWorkerScript script;
+  script.answer = [](const auto&) { return FakeTokenizer::Ids(std::string(4'000, 'a')); };
+  FakeWorker worker(script);
+  worker.SetStatus([](auto& status) { status.set_context_tokens(5'000); });
+  FakeTokenizer tokenizer;
+  Cluster cluster({&worker}, {&tokenizer}, [](GatewayOptions& options) {
+    options.front_end.client_buffer_bytes = 64U << 20U;
+  });
+  grpc::ClientContext context;
+  v1::GenerateRequest request = TextRequest("x");
+  request.mutable_sampling()->set_logprobs(20);  // a megabyte
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);  // what comes unread stays at 64 KiB
+  const auto stub = v1::GenerationService::NewStub(
+      grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(cluster.gateway().port()),
+                                grpc::InsecureChannelCredentials(), arguments));
+  const auto stream = stub->Generate(&context, request);
+  EXPECT_TRUE(Eventually([&] {
+    return cluster.Exposed().find("yangtuo_requests_total{code=\"OK\",method=\"Generate\"} 1") !=
+           std::string::npos;
+  }));
+  std::this_thread::sleep_for(std::chrono::seconds(11));  // the writer waits for 10
+  v1::GenerateResponse response;
+  int read = 0;
+  while (stream->Read(&response)) {
+    read += response.delta().token_ids_size();
+  }
+  EXPECT_LT(read, 4'000);
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::CANCELLED);
+}
+
 TEST(DrainTest, RunningStreamsEndAndNothingNewBegins) {
   FakeWorker worker(Slowly(Says(kText)));
   FakeTokenizer tokenizer;
