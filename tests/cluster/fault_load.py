@@ -10,7 +10,7 @@ import threading
 import time
 
 import grpc
-from cluster import error_info, generate_request, generation_pb2_grpc
+from cluster import CHANNEL_OPTIONS, error_info, generate_request, generation_pb2_grpc
 
 GIVE_UP = 120.0  # seconds until a request without an end is one that never ends
 LINK_SILENCE = 25.0  # seconds that an HTTP client on a failing network waits for the next byte
@@ -81,7 +81,7 @@ class Target:
     """A gateway as clients reach it: its addresses, and channels that many requests share."""
 
     def __init__(self, grpc_address, http_address, channels=1):
-        options = [("grpc.max_reconnect_backoff_ms", 500), ("grpc.initial_reconnect_backoff_ms", 100),
+        options = [*CHANNEL_OPTIONS, ("grpc.max_reconnect_backoff_ms", 500), ("grpc.initial_reconnect_backoff_ms", 100),
                    ("grpc.keepalive_time_ms", 10000), ("grpc.keepalive_timeout_ms", 5000), ("grpc.use_local_subchannel_pool", 1)]
         self.http_address = http_address
         self.channels = [grpc.insecure_channel(grpc_address, options=options) for _ in range(channels)]

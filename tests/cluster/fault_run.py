@@ -14,6 +14,7 @@ import os
 import pathlib
 import random
 import signal
+import socket
 import sys
 import threading
 import time
@@ -37,6 +38,15 @@ def ready(process):
         return process.http("/readyz")[0] == 200
     except (OSError, http.client.HTTPException):
         return False
+
+
+def lasting_port():
+    """A free port for a process that ends and comes back: not one that the system gives to connections meanwhile."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Through:
@@ -78,7 +88,8 @@ class FaultyCluster(Cluster):
                                    [*flags, "--model", f"{self.model_name}={self.model}"]).start().wait_ports()
             self.tokenizers.append(process)
             self.units.append(Unit(f"tokenizer{number}", [process], [FaultProxy(self.proxies, process.address())]))
-        self.gateway = self.make_gateway("gateway", "--max-requests", MAX_REQUESTS, "--resume-seconds", 15,
+        self.gateway = self.make_gateway("gateway", "--listen", f"127.0.0.1:{lasting_port()}", "--http-listen",
+                                         f"127.0.0.1:{lasting_port()}", "--max-requests", MAX_REQUESTS, "--resume-seconds", 15,
                                          "--client-buffer", 16384).start().wait_ports()
         self.client_links = [FaultProxy(self.proxies), FaultProxy(self.proxies)]  # gRPC, HTTP
         self.aim_client_links()
@@ -87,8 +98,7 @@ class FaultyCluster(Cluster):
 
     def make_gateway(self, name, *flags):
         return self.process(self.folder, name, "yangtuo-gateway",
-                            ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0",
-                             "--workers", ",".join(unit.links[0].address for unit in self.groups_()),
+                            ["--admin-listen", "127.0.0.1:0", "--workers", ",".join(unit.links[0].address for unit in self.groups_()),
                              "--tokenizers", ",".join(unit.links[0].address for unit in self.tokenizers_()), *flags])
 
     def groups_(self):
@@ -235,8 +245,6 @@ class Faults:
             gateway.kill(signal.SIGCONT)
         else:
             self.add_retries()
-            gateway.command[gateway.command.index("--listen") + 1] = gateway.address()
-            gateway.command[gateway.command.index("--http-listen") + 1] = gateway.address("http")
             if what == "kill":
                 gateway.kill()
             else:
@@ -314,7 +322,7 @@ class Load:
 def record_references(cluster, recorder, specs):
     """Answers of the calm cluster, asked for over every group, so that these are seen to agree. A gateway of their own has room for
     the largest one, however busy the machine is."""
-    gateway = cluster.make_gateway("calm-gateway").start()
+    gateway = cluster.make_gateway("calm-gateway", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0").start()
     calm = Recorder("/dev/null")
     try:
         gateway.wait_ports()

@@ -16,7 +16,7 @@ if __name__ == "__main__":
 
 import grpc  # noqa: E402  (after the namespaces)
 import network  # noqa: E402
-from cluster import POEM_ALPACA, Answer, generate_request, generation_pb2_grpc, wait_for  # noqa: E402
+from cluster import CHANNEL_OPTIONS, POEM_ALPACA, Answer, generate_request, generation_pb2_grpc, wait_for  # noqa: E402
 from models import random_model  # noqa: E402
 from network import Network, NodeProcess  # noqa: E402
 
@@ -128,7 +128,8 @@ class Load:
     token, as a client behind a Service does."""
 
     def __init__(self, machines):
-        self.channels = [grpc.insecure_channel(g.address(), options=[("grpc.max_reconnect_backoff_ms", 500)]) for g in machines.gateways]
+        options = [*CHANNEL_OPTIONS, ("grpc.max_reconnect_backoff_ms", 500)]
+        self.channels = [grpc.insecure_channel(g.address(), options=options) for g in machines.gateways]
         for channel in self.channels:
             # Python's gRPC looks at a channel only while a call is on it. Watched, it hears at once that a gateway ended or is back.
             channel.subscribe(lambda _: None, try_to_connect=True)

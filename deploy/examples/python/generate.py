@@ -31,7 +31,8 @@ def main():
     request.sampling.temperature = 0  # greedy; zero is a value, not "unset"
     request.stop.max_new_tokens = flags.max_new_tokens
 
-    with grpc.insecure_channel(flags.server) as channel:
+    # In grpcio 1.51 (Debian 12) a call that begins while a server shuts down may never end, unless gRPC's own retries are off.
+    with grpc.insecure_channel(flags.server, options=[("grpc.enable_retries", 0)]) as channel:
         stub = generation_pb2_grpc.GenerationServiceStub(channel)
         try:
             for response in stub.Generate(request, timeout=60):
