@@ -15,6 +15,7 @@ from cluster import CHANNEL_OPTIONS, error_info, generate_request, generation_pb
 GIVE_UP = 120.0  # seconds until a request without an end is one that never ends
 LINK_SILENCE = 25.0  # seconds that an HTTP client on a failing network waits for the next byte
 TITLES = ("春望", "秋思", "夜泊", "山居", "江雪", "登高", "送别", "望岳", "早梅", "听雨", "渔父", "塞上")
+REGEX = "([一二三四五六七八九十]{2,7}[，。]){15,40}"  # what some answers are held to, through every resumption
 TYPE_CODES = {"rate_limit_error": "RESOURCE_EXHAUSTED", "service_unavailable_error": "UNAVAILABLE",
               "timeout_error": "DEADLINE_EXCEEDED", "invalid_request_error": "INVALID_ARGUMENT", "not_found_error": "NOT_FOUND"}
 
@@ -28,10 +29,11 @@ def make_specs(seed, count):
         prompt = [1, *(choose.randrange(300, 5900) for _ in range(choose.choice((3, 40, 150))))] if number % 3 == 2 else \
             {"chat": f"写一首题为《{title}》的五言律诗。"}
         specs.append({"key": f"r{number}", "prompt": prompt, "n": 2 if number % 7 == 3 else 1, "temperature": 1.0,
-                      "seed": choose.randrange(1 << 50), "max_tokens": choose.choice((24, 60, 120, 240)), "logprobs": None})
+                      "seed": choose.randrange(1 << 50), "max_tokens": choose.choice((24, 60, 120, 240)), "logprobs": None,
+                      "regex": REGEX if number % 5 == 4 else None})
     for number in range(3):  # large answers, for slow readers
         specs.append({"key": f"large{number}", "prompt": [1, 300 + number], "n": 4, "temperature": 1.0,
-                      "seed": choose.randrange(1 << 50), "max_tokens": 200, "logprobs": 20})
+                      "seed": choose.randrange(1 << 50), "max_tokens": 200, "logprobs": 20, "regex": None})
     return specs
 
 
@@ -40,6 +42,8 @@ def to_proto(spec):
                "n": spec["n"], "top_p": 0.95, "top_k": 40, "repetition_penalty": 1.1}
     if spec["logprobs"] is not None:
         options["logprobs"] = spec["logprobs"]
+    if spec["regex"] is not None:
+        options.update(constraint={"regex": spec["regex"]}, ignore_eos=False)
     return generate_request(spec["prompt"], **options)
 
 
@@ -47,6 +51,8 @@ def to_http(spec, stream):
     """(path, body)"""
     body = {"temperature": spec["temperature"], "seed": spec["seed"], "max_tokens": spec["max_tokens"], "ignore_eos": True,
             "n": spec["n"], "top_p": 0.95, "top_k": 40, "repetition_penalty": 1.1, "stream": stream}
+    if spec["regex"] is not None:
+        body.update(guided_regex=spec["regex"], ignore_eos=False)
     if isinstance(spec["prompt"], dict):
         body["messages"] = [{"role": "user", "content": spec["prompt"]["chat"]}]
         if spec["logprobs"] is not None:
