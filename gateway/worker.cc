@@ -130,6 +130,11 @@ void Worker::OnStatus(const internal::v1::WorkerStatus& status) {
       breaker_.OnSuccess();  // what failed is gone
     }
     last_report_ = std::chrono::steady_clock::now();
+    if (status.ready() || status.draining()) {
+      incomplete_since_.reset();
+    } else if (!incomplete_since_.has_value()) {
+      incomplete_since_ = last_report_;
+    }
     status_ = std::move(copy);
     ++reports_;
     started_since_ = 0;
@@ -232,6 +237,12 @@ std::optional<Duration> Worker::LeastTime(TimePoint now, std::uint64_t prompt_to
 std::uint32_t Worker::open_streams() const {
   const MutexLock lock(mutex_);
   return static_cast<std::uint32_t>(streams_.size());
+}
+
+bool Worker::holds_up_streams(TimePoint now) const {
+  const MutexLock lock(mutex_);
+  return up_ && !streams_.empty() && incomplete_since_.has_value() &&
+         now - *incomplete_since_ > kIncompleteLimit;
 }
 
 std::uint64_t Worker::StreamStarted(std::uint64_t prompt_tokens, std::function<void()> abort) {

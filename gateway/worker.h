@@ -29,10 +29,12 @@ namespace yangtuo::gateway {
 //
 // A worker reports every second. One that is silent for `kSilenceLimit` is lost even if its
 // connection looks alive (a hung process, a cut cable): its streams are aborted so that they can go
-// on elsewhere.
+// on elsewhere. One that waits for a lost shard of its group keeps them, unless the pool has
+// another group for them when that takes longer than `kIncompleteLimit`.
 class Worker : public std::enable_shared_from_this<Worker> {
  public:
   static constexpr Duration kSilenceLimit = std::chrono::milliseconds(2800);
+  static constexpr Duration kIncompleteLimit = std::chrono::seconds(1);
 
   static absl::StatusOr<std::shared_ptr<Worker>> Connect(const PeerAddress& address,
                                                          const ClientTls& tls, LiveCalls& calls,
@@ -58,6 +60,10 @@ class Worker : public std::enable_shared_from_this<Worker> {
   [[nodiscard]] bool ready() const ABSL_LOCKS_EXCLUDED(mutex_);
   [[nodiscard]] GroupLoad load() const ABSL_LOCKS_EXCLUDED(mutex_);
   [[nodiscard]] std::uint32_t open_streams() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Has streams, and for longer than kIncompleteLimit no complete group that computes them.
+  [[nodiscard]] bool holds_up_streams(TimePoint now) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Ends them, so that they go on elsewhere.
+  void AbortStreams(const std::string& why) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Names this worker from one connection to the next loss; never 0, never given twice.
   [[nodiscard]] std::uint64_t life() const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -85,7 +91,6 @@ class Worker : public std::enable_shared_from_this<Worker> {
   // From the watch's reactor.
   void OnStatus(const internal::v1::WorkerStatus& status) ABSL_LOCKS_EXCLUDED(mutex_);
   void OnWatchEnd(const grpc::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
-  void AbortStreams(const std::string& why) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // From leases. `abort` is called, without a lock held, when the worker is lost.
   std::uint64_t StreamStarted(std::uint64_t prompt_tokens, std::function<void()> abort)
@@ -105,6 +110,7 @@ class Worker : public std::enable_shared_from_this<Worker> {
   bool up_ ABSL_GUARDED_BY(mutex_) = false;
   TimePoint retry_at_ ABSL_GUARDED_BY(mutex_){};
   TimePoint last_report_ ABSL_GUARDED_BY(mutex_){};
+  std::optional<TimePoint> incomplete_since_ ABSL_GUARDED_BY(mutex_);  // as it reports
   std::shared_ptr<const internal::v1::WorkerStatus> status_ ABSL_GUARDED_BY(mutex_);
   std::uint64_t next_stream_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<std::uint64_t, OpenStream> streams_ ABSL_GUARDED_BY(mutex_);

@@ -123,6 +123,20 @@ void WorkerPool::Tick(TimePoint now) {
   for (const auto& worker : gone) {
     worker->Close();
   }
+  for (const auto& worker : all) {
+    if (worker->holds_up_streams(now) && HasIdleTwin(*worker)) {
+      worker->AbortStreams("its group lacks a shard, and another has room");
+    }
+  }
+}
+
+bool WorkerPool::HasIdleTwin(const Worker& worker) const {
+  const auto status = worker.status();
+  const Workers others = Current();
+  return std::any_of(others.begin(), others.end(), [&](const auto& other) {
+    return other->ready() && other->status()->model() == status->model() &&
+           other->status()->numerics_id() == status->numerics_id() && other->load().waiting == 0;
+  });
 }
 
 void WorkerPool::Close() {

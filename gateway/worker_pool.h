@@ -115,6 +115,8 @@ class WorkerPool {
   using KeysByRoot = std::map<std::string, std::vector<PrefixKey>>;
   KeysByRoot AddCachedTokens(const RouteRequest& request, const Workers& workers,
                              std::vector<GroupLoad>& loads) const;
+  // Whether streams of this group could go on at once at another one.
+  [[nodiscard]] bool HasIdleTwin(const Worker& worker) const ABSL_LOCKS_EXCLUDED(mutex_);
   [[nodiscard]] std::vector<std::shared_ptr<Worker>> Current() const ABSL_LOCKS_EXCLUDED(mutex_);
 
   const ClientTls tls_;

@@ -312,6 +312,55 @@ TEST(LimitsTest, TokensInFlightAreBounded) {
   EXPECT_TRUE(Eventually([&] { return cluster.Idle(); }));
 }
 
+// A leader keeps its streams while a shard of its group is away. The group may come back, but who
+// has another one need not wait for that.
+TEST(LostWorkerTest, StreamsOfAGroupThatStaysIncompleteGoOnAtAnother) {
+  FakeWorker one(HoldAt(Says(kText), 10));
+  FakeWorker two(Says(kText));
+  FakeTokenizer tokenizer;
+  Cluster cluster({&one, &two}, {&tokenizer});
+  const auto set_ready = [](FakeWorker& worker, bool ready) {
+    worker.SetStatus([ready](auto& status) { status.set_ready(ready); });
+  };
+  const auto ready_groups = [&](const char* number) {
+    return cluster.Exposed().find("yangtuo_workers_ready{model=\"fake-model\"} " +
+                                  std::string(number)) != std::string::npos;
+  };
+  set_ready(two, false);
+  ASSERT_TRUE(Eventually([&] { return ready_groups("1"); }));
+  bool lost = false;
+  const Answer answer = cluster.Ask(TextRequest("x"), [&](const v1::GenerateResponse& response) {
+    if (response.has_delta() && !lost) {
+      lost = true;
+      set_ready(one, false);
+      set_ready(two, true);
+    }
+  });
+  ASSERT_TRUE(answer.status.ok()) << answer.status;
+  EXPECT_EQ(answer.texts.at(0), kText);
+  ASSERT_EQ(two.requests().size(), 1U);
+  EXPECT_EQ(two.requests().front().resumed_ids_size(), 10);
+  EXPECT_TRUE(Eventually([&] { return one.running() == 0 && cluster.Idle(); }));
+}
+
+TEST(LostWorkerTest, StreamsOfTheOnlyGroupWaitUntilItIsCompleteAgain) {
+  FakeWorkerScript script = Says(kText);
+  script.interval = std::chrono::milliseconds(40);  // 2.4 s, more than an incomplete group gets
+  FakeWorker worker(script);
+  FakeTokenizer tokenizer;
+  Cluster cluster({&worker}, {&tokenizer});
+  bool lost = false;
+  const Answer answer = cluster.Ask(TextRequest("x"), [&](const v1::GenerateResponse& response) {
+    if (response.has_delta() && !lost) {
+      lost = true;
+      worker.SetStatus([](auto& status) { status.set_ready(false); });
+    }
+  });
+  EXPECT_TRUE(answer.status.ok()) << answer.status;
+  EXPECT_EQ(answer.texts.at(0), kText);
+  EXPECT_EQ(worker.requests().size(), 1U);
+}
+
 TEST(CancelTest, AClientThatVanishesFreesEverything) {
   FakeWorker worker(HoldAt(Says(kText), 2));
   FakeTokenizer tokenizer;
