@@ -367,6 +367,7 @@ class NetworkTest(unittest.TestCase):
                 machines.wait_groups(2, 40)
                 load.more(USERS)
             self.report(load, formed_after=formed)
+            self.assertLess(load.longest_pause, 9)  # nobody waited --recovery-seconds for the shard
             self.finish(machines, load)
 
 
