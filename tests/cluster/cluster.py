@@ -5,8 +5,10 @@ import http.client
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -29,6 +31,15 @@ from yangtuo.v1 import generation_pb2, generation_pb2_grpc, sampling_pb2  # noqa
 # gRPC 1.51's own retries lose calls that begin while a server shuts down: not even their deadline ends them.
 CHANNEL_OPTIONS = [("grpc.enable_retries", 0)]
 START_LIMIT = 60.0  # seconds; sanitizer builds are slow
+
+
+def lasting_address():
+    """A free address for a process that ends and comes back there: not one that the system gives to connections meanwhile."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return f"127.0.0.1:{port}"
 
 
 def wait_for(condition, what, limit=START_LIMIT):
@@ -126,7 +137,8 @@ class Cluster:
     process = Process  # how a program is run
 
     def __init__(self, model=POEM_ALPACA, shards=1, groups=1, worker=(), gateway=(), tokenizer=(), name=None,
-                 environment=None):
+                 environment=None, lasting=False):
+        self.listen = lasting_address if lasting else lambda: "127.0.0.1:0"  # lasting: processes may be started again
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="yangtuo-cluster-"))
         self.model = pathlib.Path(model)
         self.model_name = name or self.model.name
@@ -156,25 +168,26 @@ class Cluster:
                 following = self.make_worker(group, index, following).start().wait_ports()
                 shards.insert(0, following)
             self.workers.append(shards)
-        flags = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]
+        flags = ["--listen", self.listen(), "--admin-listen", "127.0.0.1:0"]
         self.tokenizer = self.process(self.folder, "tokenizer", "yangtuo-tokenizer",
                                       [*flags, "--model", f"{self.model_name}={self.model}", *self.tokenizer_flags],
                                       self.environment)
         self.tokenizer.start().wait_ports()
         self.gateway = self.process(self.folder, "gateway", "yangtuo-gateway",
-                                    [*flags, "--http-listen", "127.0.0.1:0", "--workers", ",".join(g[0].address() for g in self.workers),
+                                    ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0",
+                                     "--workers", ",".join(g[0].address() for g in self.workers),
                                      "--tokenizers", self.tokenizer.address(), *self.gateway_flags], self.environment)
         self.gateway.start().wait_ports()
         self.wait_ready()
         return self
 
     def make_worker(self, group, index, following):
-        flags = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--model", self.model,
+        flags = ["--listen", self.listen(), "--admin-listen", "127.0.0.1:0", "--model", self.model,
                  "--model-name", self.model_name, "--threads", 1, "--kv-memory", "64MiB"]
         if self.shards > 1:
             flags += [f"--shard={index}/{self.shards}"]
         if index > 0:
-            flags += ["--shard-listen", "127.0.0.1:0"]
+            flags += ["--shard-listen", self.listen()]
         if following is not None:
             flags += ["--next", following.address("shard")]
         if "--threads" in self.worker_flags:

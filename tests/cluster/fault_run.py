@@ -14,12 +14,11 @@ import os
 import pathlib
 import random
 import signal
-import socket
 import sys
 import threading
 import time
 
-from cluster import Cluster, wait_for
+from cluster import Cluster, lasting_address, wait_for
 from fault_load import Recorder, Target, make_specs, reference_of, run_request
 from fault_proxy import FaultProxy, ProxyLoop
 
@@ -38,15 +37,6 @@ def ready(process):
         return process.http("/readyz")[0] == 200
     except (OSError, http.client.HTTPException):
         return False
-
-
-def lasting_port():
-    """A free port for a process that ends and comes back: not one that the system gives to connections meanwhile."""
-    while True:
-        port = random.randrange(20000, 32000)
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 class Through:
@@ -88,8 +78,8 @@ class FaultyCluster(Cluster):
                                    [*flags, "--model", f"{self.model_name}={self.model}"]).start().wait_ports()
             self.tokenizers.append(process)
             self.units.append(Unit(f"tokenizer{number}", [process], [FaultProxy(self.proxies, process.address())]))
-        self.gateway = self.make_gateway("gateway", "--listen", f"127.0.0.1:{lasting_port()}", "--http-listen",
-                                         f"127.0.0.1:{lasting_port()}", "--max-requests", MAX_REQUESTS, "--resume-seconds", 15,
+        self.gateway = self.make_gateway("gateway", "--listen", lasting_address(), "--http-listen", lasting_address(),
+                                         "--max-requests", MAX_REQUESTS, "--resume-seconds", 15,
                                          "--client-buffer", 16384).start().wait_ports()
         self.client_links = [FaultProxy(self.proxies), FaultProxy(self.proxies)]  # gRPC, HTTP
         self.aim_client_links()

@@ -113,11 +113,11 @@ class RequestFaultsTest(unittest.TestCase):
 
 class LostProcessTest(unittest.TestCase):
     def test_killed_worker_is_unavailable_at_once_and_back_after_a_restart(self):
-        with Cluster(slow_model()) as cluster, cluster.stub() as stub:
+        with Cluster(slow_model(), lasting=True) as cluster, cluster.stub() as stub:
             stream = stub.Generate(generate_request([1, 300], n=4, **LONG), timeout=60)
             next(stream)
             worker = cluster.leaders()[0]
-            address, started = worker.address(), time.monotonic()
+            started = time.monotonic()
             worker.kill()
             refuse(self, lambda: stream, grpc.StatusCode.UNAVAILABLE)
             error = refuse(self, lambda: stub.Generate(generate_request([1, 300]), timeout=60),
@@ -125,7 +125,6 @@ class LostProcessTest(unittest.TestCase):
             self.assertLess(time.monotonic() - started, 10)
             self.assertIn("slow", error.details())
             wait_for(lambda: cluster.gateway.http("/readyz")[0] == 503, "the gateway is not ready without a worker")
-            worker.command[worker.command.index("--listen") + 1] = address
             worker.start().wait_ports()
             cluster.wait_ready()
             self.assertEqual(len(ask(stub, [1, 300], max_new_tokens=5, ignore_eos=True).tokens), 5)
@@ -147,14 +146,11 @@ class LostProcessTest(unittest.TestCase):
     def test_killed_shard_comes_back_and_the_stream_goes_on_without_loss(self):
         options = {"temperature": 1.0, "seed": 6, **LONG}
         # A busy machine may need long to load a shard again.
-        with Cluster(slow_model(), shards=2, worker=["--recovery-seconds", "60"]) as cluster, cluster.stub() as stub:
+        with Cluster(slow_model(), shards=2, worker=["--recovery-seconds", "60"], lasting=True) as cluster, cluster.stub() as stub:
             expected = ask(stub, [1, 301], **options)
             stream = stub.Generate(generate_request([1, 301], **options), timeout=120)
             first = [next(stream) for _ in range(4)]
             shard = cluster.workers[0][1]
-            flags = shard.command
-            flags[flags.index("--shard-listen") + 1] = shard.address("shard")
-            flags[flags.index("--listen") + 1] = shard.address()
             shard.kill()
             shard.start().wait_ports()
             answer = Answer(iter([*first, *stream]))
@@ -177,11 +173,10 @@ class LostProcessTest(unittest.TestCase):
             cluster.assert_nothing_held()
 
     def test_killed_tokenizer_is_unavailable_and_back_after_a_restart(self):
-        with Cluster(slow_model()) as cluster, cluster.stub() as stub:
+        with Cluster(slow_model(), lasting=True) as cluster, cluster.stub() as stub:
             stream = stub.Generate(generate_request({"chat": "写一首诗。"}, **LONG), timeout=60)
             next(stream)
             tokenizer = cluster.tokenizer
-            tokenizer.command[tokenizer.command.index("--listen") + 1] = tokenizer.address()
             tokenizer.kill()
             refuse(self, lambda: stub.Generate(generate_request("白日"), timeout=30), grpc.StatusCode.UNAVAILABLE)
             tokenizer.start().wait_ports()

@@ -30,11 +30,10 @@ class PrefixAffinityTest(unittest.TestCase):
             self.assertTrue(all(used), f"both groups get prompts: {used}")
 
     def test_what_a_lost_group_had_is_forgotten_and_the_rest_is_not(self):
-        with Cluster(groups=2) as cluster:
+        with Cluster(groups=2, lasting=True) as cluster:
             self.cached(cluster)
             worker = cluster.leaders()[0]
             lost = worker.metric("yangtuo_prefix_cache_hits_total") // (2 * 3 * BLOCK)
-            worker.command[worker.command.index("--listen") + 1] = worker.address()
             worker.kill()
             worker.start().wait_ports()
             wait_for(lambda: worker.http("/readyz")[0] == 200, "the worker is ready again")
