@@ -72,7 +72,10 @@ class WorkerStream::Call final : public grpc::ClientReadReactor<internal::v1::Ge
     if (finished != nullptr) {
       ended = absl::OkStatus();
     }
-    lease_.OnEnd(ended);
+    // A stream that was ended here says nothing about how its worker treats streams.
+    if (ended.ok() || !shared_->lost) {
+      lease_.OnEnd(ended);
+    }
     scope_->Forget(shared_->context.get(),
                    shared_->given_up ? absl::CancelledError("its end was not needed") : ended);
     events_->OnStreamEnd(ended, finished);

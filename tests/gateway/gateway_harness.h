@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <functional>
 #include <map>
 #include <memory>
@@ -38,6 +39,20 @@ inline bool Eventually(const std::function<bool()>& condition,
 inline testing::FakeWorkerScript Says(std::string_view text) {
   testing::FakeWorkerScript script;
   script.answer = [ids = testing::FakeTokenizer::Ids(text)](const auto&) { return ids; };
+  return script;
+}
+
+constexpr char kText[] = "the quick brown fox jumps over the lazy dog, again and again";
+
+inline testing::FakeWorkerScript Slowly(
+    testing::FakeWorkerScript script,
+    std::chrono::milliseconds interval = std::chrono::milliseconds(5)) {
+  script.interval = interval;
+  return script;
+}
+
+inline testing::FakeWorkerScript HoldAt(testing::FakeWorkerScript script, std::size_t token) {
+  script.hold_at = token;
   return script;
 }
 

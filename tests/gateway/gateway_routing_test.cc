@@ -16,7 +16,6 @@ using testing::FakeWorker;
 using testing::FakeWorkerScript;
 using ::testing::HasSubstr;
 
-constexpr char kText[] = "the quick brown fox jumps over the lazy dog";
 constexpr std::uint32_t kBlock = 4;
 
 void TellScheme(FakeWorker& worker) {
@@ -33,11 +32,6 @@ v1::GenerateRequest IdsRequest(std::uint32_t first, std::uint32_t count) {
     request.mutable_token_ids()->add_ids(first + i);
   }
   return request;
-}
-
-FakeWorkerScript Slowly(FakeWorkerScript script, std::chrono::milliseconds interval) {
-  script.interval = interval;
-  return script;
 }
 
 TEST(PrefixRoutingTest, PromptsThatBeginAlikeGoToTheSameGroup) {

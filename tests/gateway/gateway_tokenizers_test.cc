@@ -17,15 +17,7 @@ namespace {
 
 using testing::FakeTokenizer;
 using testing::FakeWorker;
-using testing::FakeWorkerScript;
 using ::testing::HasSubstr;
-
-constexpr char kText[] = "the quick brown fox jumps over the lazy dog, again and again";
-
-FakeWorkerScript Slowly(FakeWorkerScript script) {
-  script.interval = std::chrono::milliseconds(5);
-  return script;
-}
 
 TEST(LostTokenizerTest, InTheMiddleTheTextGoesOnAtAnotherReplica) {
   FakeWorker worker(Slowly(Says("白日依山尽，黄河入海流。欲穷千里目，更上一层楼。")));
